@@ -64,7 +64,7 @@ def read_json(path: Path) -> Any:
     except FileNotFoundError as error:
         raise UserError(f"{path} does not exist: check the path, or run the step that writes it.") from error
     except (UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise UserError(f"{path} is not valid JSON ({error}): restore it or run the step that writes it again.") from error
+        raise UserError(f"{path} is not valid JSON ({error}): restore it or rerun the step that writes it.") from error
 
 
 def sha256_file(path: Path) -> str:
