@@ -1,0 +1,83 @@
+"""The word lists of all splits: what the idioms may say, and what only the tasks of a later split say.
+
+Idioms and training prompts speak with the training words. No word of the validation and held-out splits ever occurs in an
+idiom, not even as a part of a longer identifier, so a circuit that answers with held-out words has not learned them by
+heart. Held-out words are frequent in the standard library: a small tokenizer has them as one token, and the model has met
+them there. Fillers are the neutral statements between a task's header and its target; they are made of a split's own
+names, so two splits never share one. The number of extra tokens of a filler is known by its form.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+
+
+class Split(Enum):
+    """Train fits masks, validation chooses sizes and calibration, held_out is read once, for the card."""
+
+    train = "train"
+    validation = "validation"
+    held_out = "held_out"
+
+
+@dataclass(frozen=True)
+class Words:
+    """The words of one split."""
+
+    names: tuple[str, ...]
+    """Variables, arguments and attributes; capitalised, they name classes."""
+
+    functions: tuple[str, ...]
+    """Functions that enclose a task's target; the idioms define none of this name in any split."""
+
+    strings: tuple[str, ...]
+    """What stands between quotes."""
+
+
+WORDS: dict[Split, Words] = {
+    Split.train: Words(
+        names=tuple(
+            "data node items index result values size count start end key word total left right graph edges rows grid score"
+            " queue stack table limit best item number group parts cost".split()
+        ),
+        functions=tuple("update build apply solve prepare visit".split()),
+        strings=tuple(
+            "total cost result empty output input missing player average number of items done red blue green apple table ready"
+            " loading saved score best row house water small large new old time open closed hello world good morning"
+            .replace("", "").split()
+        ),
+    ),
+    Split.validation: Words(
+        names=tuple(
+            "value text line lines source target prefix block entry info order action offset buffer child tag flags member"
+            " section mode pattern position state parent".split()
+        ),
+        functions=tuple("convert collect render resolve replace handle".split()),
+        strings=tuple(
+            "given first last next user system support format string character sequence bytes process local global"
+            .split()
+        ),
+    ),
+    Split.held_out: Words(
+        names=tuple(
+            "name module msg code args obj object filename encoding option event frame address method message command version"
+            " instance widget parser socket server timeout header request attr func context".split()
+        ),
+        functions=tuple("run create parse check compile decode".split()),
+        strings=tuple(
+            "argument expected invalid unknown cannot failed default directory package request header version option field"
+            " connection response unexpected required".split()
+        ),
+    ),
+}
+
+FILLER_FORMS = (
+    "{} = {}",
+    "{} = not {}",
+    "{} = {} + {}",
+    "{} = {} is not {}",
+    "{} = {} + {} - {}",
+    "{} = {} + {} is not {}",
+)
+"""Statements by their number of tokens beyond the shortest form, when every name is one token."""
