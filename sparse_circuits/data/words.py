@@ -35,40 +35,43 @@ class Words:
     """What stands between quotes."""
 
 
+def _words(text: str) -> tuple[str, ...]:
+    return tuple(text.split())
+
+
 WORDS: dict[Split, Words] = {
     Split.train: Words(
-        names=tuple(
-            "data node items index result values size count start end key word total left right graph edges rows grid score"
-            " queue stack table limit best item number group parts cost".split()
-        ),
-        functions=tuple("update build apply solve prepare visit".split()),
-        strings=tuple(
-            "total cost result empty output input missing player average number of items done red blue green apple table ready"
-            " loading saved score best row house water small large new old time open closed hello world good morning"
-            .replace("", "").split()
-        ),
+        names=_words("""
+            data node items index result values size count start end key word total left right graph edges rows grid score
+            queue stack table limit best item number group parts cost
+        """),
+        functions=_words("update build apply solve prepare visit"),
+        strings=_words("""
+            total cost result empty output input missing player average number of items done red blue green apple table
+            ready loading saved score best row house water small large new old time open closed hello world good morning
+        """),
     ),
     Split.validation: Words(
-        names=tuple(
-            "value text line lines source target prefix block entry info order action offset buffer child tag flags member"
-            " section mode pattern position state parent".split()
-        ),
-        functions=tuple("convert collect render resolve replace handle".split()),
-        strings=tuple(
-            "given first last next user system support format string character sequence bytes process local global"
-            .split()
-        ),
+        names=_words("""
+            value text line lines source target prefix block entry info order action offset buffer child tag flags member
+            section mode pattern position state parent
+        """),
+        functions=_words("convert collect render resolve replace handle"),
+        strings=_words("""
+            given first last next user system support format string character sequence bytes process local global
+            document integer dictionary protocol
+        """),
     ),
     Split.held_out: Words(
-        names=tuple(
-            "name module msg code args obj object filename encoding option event frame address method message command version"
-            " instance widget parser socket server timeout header request attr func context".split()
-        ),
-        functions=tuple("run create parse check compile decode".split()),
-        strings=tuple(
-            "argument expected invalid unknown cannot failed default directory package request header version option field"
-            " connection response unexpected required".split()
-        ),
+        names=_words("""
+            name module msg code args obj object filename encoding option event frame address method message command
+            version instance widget parser socket server timeout header request attr func context
+        """),
+        functions=_words("run create parse check compile decode"),
+        strings=_words("""
+            argument expected invalid unknown cannot failed default directory package request header version option field
+            connection response unexpected required
+        """),
     ),
 }
 
@@ -81,3 +84,17 @@ FILLER_FORMS = (
     "{} = {} + {} is not {}",
 )
 """Statements by their number of tokens beyond the shortest form, when every name is one token."""
+
+INDEX_NAMES = ("i", "j", "k")
+"""Loop counters, in every split: that they go with `range` depends on knowing them."""
+
+SHARED_NAME = "current"
+"""The one variable that every split uses, for the task whose answer must not depend on copying a name."""
+
+INPUT_FILES = ("input", "data", "rules", "graph", "grid", "table")
+"""Stems of files that are read, in every split: the mode depends on knowing them."""
+
+OUTPUT_FILES = ("output", "result", "report", "summary", "scores", "backup")
+"""Stems of files that are written, in every split."""
+
+EXTENSIONS = ("txt", "csv", "json", "log")

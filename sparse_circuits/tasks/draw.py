@@ -101,7 +101,8 @@ class Draw:
         before = self._opening(arguments) + self.fillers(0, MAX_FILLERS)
         headers = [f"def {function}({', '.join(arguments)}):\n" for function in functions]
         balance = self._balance(self.choice(longer_by))
-        prompts = [header + before + line + target for header, line, target in zip(headers, balance, (positive, negative))]
+        targets = positive, negative
+        prompts = [head + before + line + target for head, line, target in zip(headers, balance, targets, strict=True)]
         return Pair(*prompts, *answers, tuple(self._fillers))
 
     def _filler(self, form: str, names: Sequence[str]) -> str:
