@@ -1,0 +1,47 @@
+"""The attention sublayer: norm, sparse q, k and v, attention with a sink, and what it writes to the stream."""
+
+from __future__ import annotations
+
+import torch
+from einops import rearrange
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from sparse_circuits.kernels.abs_topk import abs_topk
+from sparse_circuits.kernels.sink_attention import sink_attention
+from sparse_circuits.model.config import ModelConfig
+from sparse_circuits.model.reader import Reader
+from sparse_circuits.model.taps import Taps, tapped
+
+
+class Attention(nn.Module):
+    """One attention sublayer; the rows of `qkv` are all queries, all keys, all values, head after head."""
+
+    def __init__(self, config: ModelConfig, *, layer: int) -> None:
+        super().__init__()
+        self.site = f"{layer}.attn"
+        self.n_heads = config.heads
+        self.reader = Reader(config, site=self.site)
+        self.qkv = nn.Linear(config.d_read, 3 * config.d_attn, bias=config.biases)
+        self.out = nn.Linear(config.d_attn, config.d_model, bias=config.biases)
+        self.sink = nn.Parameter(torch.zeros(self.n_heads)) if config.sinks else None
+        self.kept = [config.survivors(f"attn.{name}", config.d_attn) for name in "qkv"]
+        self.kept_out = config.survivors("attn.resid_delta", config.d_model)
+
+    def forward(
+        self, residual: Float[Tensor, "batch pos d_model"], positions: Tensor | None, taps: Taps
+    ) -> Float[Tensor, "batch pos d_model"]:
+        """Return what attention adds to the residual stream."""
+        q, k, v = self.project(self.reader(residual, positions, taps), taps)
+        y = sink_attention(*(rearrange(x, "b pos (head d) -> b head pos d", head=self.n_heads) for x in (q, k, v)), self.sink)
+        y = tapped(taps, f"{self.site}.y", rearrange(y, "b head pos d -> b pos (head d)"))
+        return tapped(taps, f"{self.site}.resid_delta", abs_topk(self.out(y), self.kept_out))
+
+    def project(self, act_in: Float[Tensor, "batch pos d_read"], taps: Taps) -> list[Float[Tensor, "batch pos d_attn"]]:
+        """Return q, k and v after AbsTopK, each over all of its heads."""
+        qkv = rearrange(self.qkv(act_in), "b pos (three c) -> b pos three c", three=3)
+        if len(set(self.kept)) == 1:
+            parts = abs_topk(qkv, self.kept[0]).unbind(dim=2)
+        else:
+            parts = [abs_topk(x, kept) for x, kept in zip(qkv.unbind(dim=2), self.kept, strict=True)]
+        return [tapped(taps, f"{self.site}.{name}", x) for name, x in zip("qkv", parts, strict=True)]

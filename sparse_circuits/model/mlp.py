@@ -1,0 +1,36 @@
+"""The MLP sublayer: norm, sparse neurons, and what they write to the stream."""
+
+from __future__ import annotations
+
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from sparse_circuits.kernels.abs_topk import abs_topk
+from sparse_circuits.model.config import Activation, ModelConfig
+from sparse_circuits.model.reader import Reader
+from sparse_circuits.model.taps import Taps, tapped
+
+_ACTIVATIONS = {Activation.gelu: F.gelu, Activation.relu: F.relu}
+
+
+class MLP(nn.Module):
+    """One MLP sublayer."""
+
+    def __init__(self, config: ModelConfig, *, layer: int) -> None:
+        super().__init__()
+        self.site = f"{layer}.mlp"
+        self.activation = _ACTIVATIONS[config.activation]
+        self.reader = Reader(config, site=self.site)
+        self.into = nn.Linear(config.d_read, config.neurons, bias=config.biases)
+        self.out = nn.Linear(config.neurons, config.d_model, bias=config.biases)
+        self.kept_neurons = config.survivors("mlp.post_act", config.neurons)
+        self.kept_out = config.survivors("mlp.resid_delta", config.d_model)
+
+    def forward(
+        self, residual: Float[Tensor, "batch pos d_model"], positions: Tensor | None, taps: Taps
+    ) -> Float[Tensor, "batch pos d_model"]:
+        """Return what the MLP adds to the residual stream."""
+        neurons = self.activation(self.into(self.reader(residual, positions, taps)))
+        neurons = tapped(taps, f"{self.site}.post_act", abs_topk(neurons, self.kept_neurons))
+        return tapped(taps, f"{self.site}.resid_delta", abs_topk(self.out(neurons), self.kept_out))

@@ -1,0 +1,54 @@
+"""Taps: functions from a site's value to a value, called where the site stands in the forward pass.
+
+Recording, mean ablation, masks and steering are all taps on the one transformer; with no taps the forward pass is untouched.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import TYPE_CHECKING
+
+from torch import Tensor
+
+from sparse_circuits.model.sites import match_sites
+
+if TYPE_CHECKING:
+    from sparse_circuits.model.transformer import Transformer
+
+Taps = Mapping[str, Callable[[Tensor], Tensor]]
+NO_TAPS: Taps = {}
+
+
+def tapped(taps: Taps, site: str, value: Tensor) -> Tensor:
+    """Return what the site's tap makes of the value, or the value itself where there is no tap."""
+    tap = taps.get(site)
+    return value if tap is None else tap(value)
+
+
+def record(model: Transformer, tokens: Tensor, sites: str | Iterable[str], *, taps: Taps | None = None) -> dict[str, Tensor]:
+    """Return the values of the sites that match, stopping the forward pass behind the last of them.
+
+    Args:
+        model: the transformer.
+        tokens: Int[Tensor, "batch pos"].
+        sites: names or shell-style patterns, such as `*.mlp.post_act`.
+        taps: changes to make on the way; a site that is both tapped and recorded is recorded as changed.
+
+    Returns:
+        For each site its value, Float[Tensor, "batch pos width"].
+
+    Raises:
+        UserError: a pattern matches no site.
+    """
+    wanted = match_sites(model.config, sites)
+    values: dict[str, Tensor] = {}
+
+    def keep(site: str) -> Callable[[Tensor], Tensor]:
+        def tap(value: Tensor) -> Tensor:
+            values[site] = value = tapped(taps or NO_TAPS, site, value)
+            return value
+
+        return tap
+
+    model.residual(tokens, taps={**(taps or NO_TAPS), **{site: keep(site) for site in wanted}}, until=wanted[-1])
+    return values

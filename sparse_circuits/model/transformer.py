@@ -1,0 +1,185 @@
+"""The one transformer: GPT-2's wiring, RMSNorm, AbsTopK at every node site, attention sinks, a bigram table.
+
+Source: Gao et al. 2025, appendix A.1. Every site is a tap point, so recording, ablating and steering need no second model.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from sparse_circuits.errors import UserError, nearest
+from sparse_circuits.kernels.next_token_loss import next_token_loss
+from sparse_circuits.model.attention import Attention
+from sparse_circuits.model.config import ModelConfig, Positions
+from sparse_circuits.model.mlp import MLP
+from sparse_circuits.model.norm import RMSNorm
+from sparse_circuits.model.positions import position_table
+from sparse_circuits.model.sites import FINAL, Link, all_sites, links, residual_sites
+from sparse_circuits.model.taps import NO_TAPS, Taps, tapped
+
+
+class Layer(nn.Module):
+    """An attention and an MLP sublayer."""
+
+    def __init__(self, config: ModelConfig, *, layer: int) -> None:
+        super().__init__()
+        self.attn = Attention(config, layer=layer)
+        self.mlp = MLP(config, layer=layer)
+
+
+class Transformer(nn.Module):
+    """A causal language model whose every node site can be tapped.
+
+    Args:
+        config: the shape.
+        d_vocab: token ids of the tokenizer it is trained with.
+    """
+
+    def __init__(self, config: ModelConfig, *, d_vocab: int) -> None:
+        super().__init__()
+        self.config, self.d_vocab = config, d_vocab
+        self.embed = nn.Embedding(d_vocab, config.d_model)
+        self.positions = position_table(config)
+        self.layers = nn.ModuleList(Layer(config, layer=layer) for layer in range(config.n_layers))
+        self.norm = RMSNorm(config.d_model)
+        self.unembed = nn.Linear(config.d_model, d_vocab, bias=False)
+        if config.tied:
+            self.unembed.weight = self.embed.weight
+        self.bigram = nn.Parameter(torch.empty(d_vocab, d_vocab)) if config.bigram else None
+        self._sites = frozenset(all_sites(config))
+        self._initialise()
+
+    @torch.no_grad()
+    def _initialise(self) -> None:
+        """N(0, 0.02) for matrices, less for the two that write to the stream, zero biases, U(0, 0.02) for the bigram."""
+        for name, parameter in self.named_parameters():
+            if name == "bigram":
+                parameter.uniform_(0, 0.02)
+            elif name.endswith("bias"):
+                parameter.zero_()
+            elif parameter.ndim == 2:
+                writes = name.endswith("out.weight")
+                parameter.normal_(0, 0.02 / math.sqrt(2 * self.config.n_layers) if writes else 0.02)
+
+    def forward(
+        self,
+        tokens: Int[Tensor, "batch pos"],
+        *,
+        taps: Taps | None = None,
+        at: Int[Tensor, " batch"] | None = None,
+    ) -> Float[Tensor, "batch *pos d_vocab"]:
+        """Return next-token logits.
+
+        Args:
+            tokens: token ids, at most n_ctx a row.
+            taps: for each tapped site a function from its value (batch, pos, width) to a value of the same shape.
+            at: read the logits at this position of each row only, which is much cheaper; None: at every position.
+
+        Raises:
+            UserError: more tokens than n_ctx, or a tap on a site that does not exist.
+        """
+        return self.read_out(self.residual(tokens, taps=taps), tokens, at=at)
+
+    def run_from(
+        self,
+        site: str,
+        value: Float[Tensor, "batch pos d_model"],
+        *,
+        tokens: Int[Tensor, "batch pos"],
+        taps: Taps | None = None,
+        at: Int[Tensor, " batch"] | None = None,
+    ) -> Float[Tensor, "batch *pos d_vocab"]:
+        """Return the logits of a forward pass that starts with `value` as the residual stream at `site`.
+
+        Args:
+            site: `{i}.resid_in`, `{i}.resid_mid` or `final_resid`.
+            value: the residual stream there.
+            tokens: still needed by the bigram table.
+
+        Raises:
+            UserError: the site is not one of the residual stream.
+        """
+        starts = residual_sites(self.config)
+        if site not in starts:
+            raise UserError(
+                f'A forward pass cannot start at "{site}"{nearest(site, starts)}: start at the residual stream '
+                f"({starts[0]}, {starts[1]}, ..., {FINAL}), and replace inner sites with taps."
+            )
+        self._check(tokens, taps)
+        residual = self._stream(value, taps or NO_TAPS, start=site)
+        return self.read_out(residual, tokens, at=at)
+
+    def residual(
+        self, tokens: Int[Tensor, "batch pos"], *, taps: Taps | None = None, until: str = FINAL
+    ) -> Float[Tensor, "batch pos d_model"]:
+        """Return the residual stream before the last norm, or, with `until`, behind the sublayer that holds that site."""
+        self._check(tokens, taps)
+        x = self.embed(tokens)
+        if self.config.positions is Positions.added:
+            x = x + self.positions.table[: tokens.shape[1]]
+        return self._stream(x, taps or NO_TAPS, until=until)
+
+    def _stream(self, x: Tensor, taps: Taps, *, start: str | None = None, until: str = FINAL) -> Tensor:
+        """Run the sublayers from the residual site `start` to the one that holds the site `until`."""
+        beside = self.positions.table[: x.shape[1]] if self.config.position_width else None
+        started = start is None
+        for site, sublayer in self.sublayers():
+            started = started or site == start
+            if started:
+                x = tapped(taps, site, x)
+                if until == site:
+                    return x
+                x = x + sublayer(x, beside, taps)
+                if until.startswith(sublayer.site):
+                    return x
+        return tapped(taps, FINAL, x)
+
+    def sublayers(self) -> Iterator[tuple[str, Attention | MLP]]:
+        """Yield every sublayer with the site of the residual stream before it."""
+        for index, layer in enumerate(self.layers):
+            yield f"{index}.resid_in", layer.attn
+            yield f"{index}.resid_mid", layer.mlp
+
+    def read_out(
+        self,
+        residual: Float[Tensor, "batch pos d_model"],
+        tokens: Int[Tensor, "batch pos"],
+        *,
+        at: Int[Tensor, " batch"] | None = None,
+    ) -> Float[Tensor, "batch *pos d_vocab"]:
+        """Return the logits that the final residual stream and the current tokens give, in float32 or wider."""
+        if at is not None:
+            rows = torch.arange(len(at), device=at.device)
+            residual, tokens = residual[rows, at], tokens[rows, at]
+        logits = self.unembed(self.norm(residual))
+        logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
+        return logits if self.bigram is None else logits + self.bigram[tokens]
+
+    def loss(self, tokens: Int[Tensor, "batch pos"], targets: Int[Tensor, "batch pos"]) -> Float[Tensor, ""]:
+        """Return the mean next-token cross-entropy, in nats, without ever holding all logits."""
+        hidden = self.norm(self.residual(tokens)).flatten(0, 1)
+        if torch.is_autocast_enabled(hidden.device.type):
+            hidden = hidden.to(torch.get_autocast_dtype(hidden.device.type))
+        return next_token_loss(hidden, self.unembed.weight, targets.flatten(), self.bigram, tokens.flatten())
+
+    def link_weight(self, link: Link) -> Float[Tensor, "n_target n_source"]:
+        """Return the matrix that joins two node sites, as a view: row = target channel, column = source channel."""
+        if link not in links(self.config):
+            raise UserError(f"No weight joins {link.source} to {link.target}: see sites.links(config) for those that exist.")
+        layer, sublayer, kind = link.target.split(".")
+        part = getattr(self.layers[int(layer)], sublayer)
+        if kind in ("q", "k", "v"):
+            return part.qkv.weight.chunk(3)["qkv".index(kind)]
+        return part.into.weight if kind == "post_act" else part.out.weight
+
+    def _check(self, tokens: Tensor, taps: Taps | None) -> None:
+        if tokens.shape[1] > self.config.n_ctx:
+            raise UserError(f"{tokens.shape[1]} tokens do not fit the model's n_ctx = {self.config.n_ctx}: shorten the text.")
+        for site in taps or ():
+            if site not in self._sites:
+                raise UserError(f'The model has no site "{site}"{nearest(site, self._sites)} to tap.')

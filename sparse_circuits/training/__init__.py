@@ -1,0 +1,1 @@
+"""Training: the loop, the steps it takes, and what remembers and tracks them."""
