@@ -53,24 +53,23 @@ WORDS: dict[Split, Words] = {
     ),
     Split.validation: Words(
         names=_words("""
-            value text line lines source target prefix block entry info order action offset buffer child tag flags member
-            section mode pattern position state parent
+            value text line lines source prefix block mode state parent path test base part level root config handler url pos
+            options errors host variable types names
         """),
         functions=_words("convert collect render resolve replace handle"),
         strings=_words("""
-            given first last next user system support format string character sequence bytes process local global
-            document integer dictionary protocol
+            given first last next user format string bytes local global sequence value text line source test part base
         """),
     ),
     Split.held_out: Words(
         names=_words("""
             name module msg code args obj object filename encoding option event frame address method message command
-            version instance widget parser socket server timeout header request attr func context
+            version instance widget parser socket server header attr func context
         """),
         functions=_words("run create parse check compile decode"),
         strings=_words("""
-            argument expected invalid unknown cannot failed default directory package request header version option field
-            connection response unexpected required
+            argument expected invalid unknown default directory version option function thread error returned found object
+            message command code header
         """),
     ),
 }

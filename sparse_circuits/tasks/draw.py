@@ -19,7 +19,7 @@ Choice = TypeVar("Choice")
 N_TARGET_NAMES = 12
 """Names set apart for the target of one pair, so that no filler mentions them."""
 
-MAX_FILLERS = 5
+MAX_FILLERS = 4
 """Filler statements before the one that balances the lengths."""
 
 
@@ -33,6 +33,7 @@ class Draw:
 
     def __init__(self, rng: random.Random, split: Split) -> None:
         self._rng = rng
+        self.split = split
         self._words = WORDS[split]
         names = rng.sample(self._words.names, len(self._words.names))
         self._target_names, self._filler_names = names[:N_TARGET_NAMES], names[N_TARGET_NAMES:]
@@ -48,8 +49,16 @@ class Draw:
         return self._rng.randint(low, high)
 
     def numbers(self, n_numbers: int) -> list[int]:
-        """Return different numbers below 30, in order."""
-        return sorted(self._rng.sample(range(1, 30), n_numbers))
+        """Return numbers below 30."""
+        return [self.number(1, 29) for _ in range(n_numbers)]
+
+    def constant(self) -> str:
+        """Return a truth value, None or a number."""
+        return self.choice(("True", "False", "None", str(self.number(2, 20))))
+
+    def shuffled(self, options: Sequence[Choice]) -> list[Choice]:
+        """Return the options in another order."""
+        return self._rng.sample(options, len(options))
 
     def name(self) -> str:
         """Return a name that nothing else in this pair mentions."""
@@ -67,13 +76,17 @@ class Draw:
         """Return the inside of a string: letters and single spaces, no quotes, no ends that punctuation could join."""
         return " ".join(self._rng.choices(self._words.strings, k=n_words))
 
+    def distinct_words(self, n_words: int) -> list[str]:
+        """Return different words for the inside of strings."""
+        return self._rng.sample(self._words.strings, n_words)
+
     def filler(self) -> str:
         """Return a neutral statement."""
         return self._filler(self._rng.choice(FILLER_FORMS), self._rng.sample(self._filler_names, 4))
 
-    def fillers(self, low: int, high: int) -> str:
-        """Return `low` to `high` lines of neutral statements."""
-        return "".join(f"{self.indent}{self.filler()}\n" for _ in range(self.number(low, high)))
+    def fillers(self, low: int, high: int, *, deeper: str = "") -> str:
+        """Return `low` to `high` lines of neutral statements, at the target's indentation or `deeper`."""
+        return "".join(f"{self.indent}{deeper}{self.filler()}\n" for _ in range(self.number(low, high)))
 
     def end_of_function(self) -> str:
         """Return what closes the enclosing function, so that the target can follow at column 0."""

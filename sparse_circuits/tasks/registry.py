@@ -9,7 +9,25 @@ from sparse_circuits.tasks.task import Task
 
 NAMES = (
     "single_double_quote",
+    "final_kwarg",
+    "set_or_string",
+    "set_or_string_fixedvarname",
+    "class_init",
+    "with_as",
+    "bracket_brace",
+    "with_open",
+    "bracket_counting",
     "for_while",
+    "else_elif",
+    "fstring_brace",
+    "if_ternary",
+    "var_swap",
+    "indent_for",
+    "lambda_func",
+    "if_equals",
+    "enumerate_range",
+    "var_if",
+    "while_return_true",
 )
 
 TASKS: dict[str, Task] = {name: import_module(f"sparse_circuits.tasks.{name}").task for name in NAMES}

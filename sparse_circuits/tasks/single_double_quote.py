@@ -5,17 +5,15 @@ from __future__ import annotations
 from sparse_circuits.tasks.draw import Draw
 from sparse_circuits.tasks.task import Pair, Task
 
-CALLEES = ("print", "open", "input", "split", "raise ValueError", "raise KeyError")
+CALLS = ("print", "print", "{} = input", "{} = open", "{} = {}.split", "raise ValueError", "raise KeyError")
 
 
 def generate(draw: Draw) -> Pair:
-    call = draw.indent + draw.choice(CALLEES)
-    text = draw.words(draw.number(1, 8))
-    strings = [f'{draw.indent}{draw.name()} = "{draw.words(1)}"\n', f"{draw.indent}{draw.name()} = '{draw.words(1)}'\n"]
-    if draw.number(0, 1):
-        strings.reverse()
-    distractors = "".join(strings) if draw.number(0, 1) else ""
-    return draw.pair(f'{distractors}{call}("{text}', f"{distractors}{call}('{text}", answers=('")\n', "')\n"))
+    call = draw.indent + draw.choice(CALLS).format(*draw.names(2))
+    strings = draw.shuffled((f'"{draw.words(1)}"', f"'{draw.words(1)}'"))
+    distractors = "".join(f"{draw.indent}{draw.name()} = {string}\n" for string in strings)
+    before, text = draw.choice(("", distractors)), draw.words(draw.number(1, 8))
+    return draw.pair(f'{before}{call}("{text}', f"{before}{call}('{text}", answers=('")\n', "')\n"))
 
 
 task = Task("single_double_quote", "`print(\"total cost` closes with `\")`, `print('total cost` with `')`", generate)
