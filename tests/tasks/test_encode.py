@@ -130,7 +130,7 @@ def test_a_task_that_repeats_itself_fails_and_says_why(byte_tokenizer):
 
 def test_a_task_whose_answers_never_part_fails_loudly(byte_tokenizer):
     task = a_task(lambda draw: words_task(draw)._replace(negative_answer=">"))
-    with pytest.raises(UserError, match="0 of 5 .*100 both answers the same token"):
+    with pytest.raises(UserError, match=r"0 of 5 .*100 both answers the same token"):
         encode_pairs(task, byte_tokenizer, split=Split.train, n_pairs=5, seed=0)
 
 
