@@ -6,10 +6,12 @@ import os
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
+from typing import TypeVar
 
 import torch
 
 BLOCK_BYTES = 1 << 18
+Block = TypeVar("Block")
 
 
 def row_blocks(n_rows: int, row_bytes: int) -> list[slice]:
@@ -19,7 +21,7 @@ def row_blocks(n_rows: int, row_bytes: int) -> list[slice]:
     return [slice(start, min(start + size, n_rows)) for start in range(0, n_rows, size)]
 
 
-def thread_map(work: Callable[[slice], None], blocks: Iterable[slice]) -> None:
+def thread_map(work: Callable[[Block], None], blocks: Iterable[Block]) -> None:
     """Run `work` on every block with as many threads as torch uses; NumPy releases the interpreter's lock inside."""
     blocks = list(blocks)
     n_threads = min(torch.get_num_threads(), len(blocks))

@@ -5,11 +5,17 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import platform
 import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
+import subprocess
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
+from enum import Enum
+from importlib import metadata
 from pathlib import Path
 from typing import Any
+
+import torch
 
 from sparse_circuits.errors import UserError
 
@@ -71,3 +77,114 @@ def sha256_file(path: Path) -> str:
     """Return the hex SHA-256 of a file's bytes."""
     with open(path, "rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+class Device(Enum):
+    """Where tensors live; auto takes the first of cuda (CUDA or ROCm), mps and cpu that is there."""
+
+    auto = "auto"
+    cpu = "cpu"
+    cuda = "cuda"
+    mps = "mps"
+
+
+class Precision(Enum):
+    """The forward pass's dtype; auto takes bf16 where the processor multiplies it natively, else float32."""
+
+    auto = "auto"
+    bf16 = "bf16"
+    float32 = "float32"
+
+
+Autocast = Callable[[], AbstractContextManager[Any]]
+
+
+def choose_device(wanted: Device) -> torch.device:
+    """Return the torch device, this process's own where several run on one machine.
+
+    Raises:
+        UserError: the device asked for is not there.
+    """
+    present = {Device.cuda: torch.cuda.is_available(), Device.mps: torch.backends.mps.is_available(), Device.cpu: True}
+    if wanted is Device.auto:
+        wanted = next(device for device, is_there in present.items() if is_there)
+    if not present[wanted]:
+        raise UserError(f"device={wanted.name} was asked for, but this machine has none: use device=cpu or device=auto.")
+    return torch.device("cuda", int(os.environ.get("LOCAL_RANK", 0))) if wanted is Device.cuda else torch.device(wanted.name)
+
+
+def choose_autocast(wanted: Precision, device: torch.device) -> Autocast:
+    """Return a maker of the context in which forward passes run."""
+    native = {"cuda": lambda: torch.cuda.is_bf16_supported(including_emulation=False), "cpu": cpu_has_bf16}
+    if wanted is Precision.bf16 or (wanted is Precision.auto and native.get(device.type, lambda: False)()):
+        return lambda: torch.autocast(device.type, dtype=torch.bfloat16)
+    return nullcontext
+
+
+def cpu_has_bf16() -> bool:
+    """Whether this processor multiplies bf16 natively (AVX512-BF16 or AMX); torch offers the probes as private names."""
+    probes = (getattr(torch.cpu, f"_is_{name}_supported", None) for name in ("avx512_bf16", "amx_tile"))
+    return any(probe is not None and probe() for probe in probes)
+
+
+def rank() -> int:
+    """Return this process's number among those of the run."""
+    return torch.distributed.get_rank() if torch.distributed.is_initialized() else 0
+
+
+def world_size() -> int:
+    """Return how many processes train together."""
+    return torch.distributed.get_world_size() if torch.distributed.is_initialized() else 1
+
+
+@contextmanager
+def process_group() -> Iterator[None]:
+    """Join the other processes when started by torchrun, and leave them at the end; alone, do nothing."""
+    if "WORLD_SIZE" not in os.environ or torch.distributed.is_initialized():
+        yield
+        return
+    torch.distributed.init_process_group("nccl" if torch.cuda.is_available() else "gloo")
+    try:
+        yield
+    finally:
+        torch.distributed.destroy_process_group()
+
+
+def check_run_folder(folder: Path, *, config: Any, resume: bool) -> None:
+    """Refuse a run folder that would be overwritten, or resumed with other settings.
+
+    Raises:
+        UserError: the folder holds a run already and `resume` is false, or it was begun with another config.
+    """
+    if not (folder / "run.json").exists():
+        return
+    if not resume:
+        raise UserError(f"{folder} already holds a run: go on with resume=true, or choose another run folder.")
+    before = read_json(folder / "run.json")["config"]
+    if changed := sorted(key for key in before.keys() | config.keys() if before.get(key) != config.get(key)):
+        raise UserError(f"{folder} was begun with other settings ({', '.join(changed)}): resume with the same ones.")
+
+
+def explain_run(folder: Path, *, config: Any) -> None:
+    """Write what a run folder says of itself: its resolved config, the versions of everything, the git commit."""
+    if not (folder / "run.json").exists():
+        write_json(folder / "run.json", {"config": config, "versions": versions(), "git": git_commit()})
+
+
+def versions() -> dict[str, str]:
+    """Return the versions that a result depends on."""
+    packages = ("torch", "triton", "numpy", "tokenizers", "safetensors", "sparse-circuits")
+    found = {"python": platform.python_version(), "platform": platform.platform()}
+    for package in packages:
+        with suppress(metadata.PackageNotFoundError):
+            found[package] = metadata.version(package)
+    return found
+
+
+def git_commit() -> str | None:
+    """Return the commit of the checkout this code runs from, or None outside one."""
+    command = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty", "--abbrev=40"]
+    try:
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return None

@@ -33,6 +33,9 @@ class Track(Protocol):
     def log(self, step: int, metrics: Metrics) -> None:
         """Keep what was measured up to this many steps."""
 
+    def rewind(self, step: int) -> None:
+        """Forget what was logged after this step: the run goes on from its checkpoint."""
+
 
 class Checkpoints(Protocol):
     """What remembers a run, so that it can be killed."""
@@ -75,6 +78,8 @@ def fit(
         Interrupted: after Ctrl-C or SIGTERM, when the run has been saved.
     """
     start = checkpoints.restore(step, batches) if checkpoints else 0
+    if track and start:
+        track.rewind(start)
     with stop_signals() as stopped:
         for index in range(start, n_steps):
             metrics = step(batches.next_batch(), index=index)

@@ -1,0 +1,77 @@
+"""How many entries of each weight tensor stay nonzero (Gao et al. 2025, appendix A.2).
+
+Every matrix keeps the same share of its entries. When a model is e times wider than a base model of share p, matrices keep
+p / e^2 and embeddings, unembedding and biases p / e, so that the total stays what it was. Norm gains, sinks and the bigram
+table are dense.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from sparse_circuits.errors import UserError
+from sparse_circuits.model import Transformer
+from sparse_circuits.sparsity.config import SparsityConfig
+
+
+class Budget(NamedTuple):
+    """The nonzeros of one tensor: its size, its target, and the floor of its neurons."""
+
+    size: int
+    target: int
+    floor: int
+    neuron_axis: int
+    n_neurons: int
+
+    def at(self, density: float) -> int:
+        """Return the nonzeros allowed when annealing has come down to `density` (1: dense, 0: the target)."""
+        return self.target + int(density * (self.size - self.target))
+
+
+def sparse_budgets(model: Transformer, config: SparsityConfig) -> dict[str, Budget]:
+    """Return the budget of every sparse tensor of the model, by parameter name.
+
+    Raises:
+        UserError: a matrix's budget is below its floor, or the absolute L0 is larger than the model.
+    """
+    tensors = {name: p for name, p in model.named_parameters() if is_sparse(name)}
+    share = config.l0_fraction if config.l0 is None else _share_of(config.l0, tensors, config.expansion)
+    budgets = {}
+    for name, tensor in tensors.items():
+        floor = config.floor if is_matrix(name) else 0
+        target = round(share / _narrowing(name, config.expansion) * tensor.numel())
+        budgets[name] = Budget(tensor.numel(), target, floor, axis := neuron_axis(name), tensor.shape[axis])
+        if target < (needed := floor * tensor.shape[axis]):
+            raise UserError(
+                f"{name} may keep {target:,} of its {tensor.numel():,} entries, but a floor of {floor} in each of its "
+                f"{tensor.shape[axis]:,} neurons needs {needed:,}: raise l0_fraction to {needed / tensor.numel():.3g} "
+                f"or lower sparsity.floor to {target // tensor.shape[axis]}."
+            )
+    return budgets
+
+
+def is_sparse(name: str) -> bool:
+    """Whether a parameter is pruned: matrices, biases, embeddings and unembedding are, gains, sinks and bigram are not."""
+    return name.endswith((".weight", ".bias", ".table"))
+
+
+def is_matrix(name: str) -> bool:
+    """Whether a parameter joins two node sites, so that its neurons have a floor."""
+    return name.startswith("layers.") and name.endswith(".weight")
+
+
+def neuron_axis(name: str) -> int:
+    """Return where a matrix's neurons are: rows of q, k, v and MLP in, columns of attention out and MLP out."""
+    return 1 if name.endswith("out.weight") else 0
+
+
+def _narrowing(name: str, expansion: float) -> float:
+    return expansion**2 if is_matrix(name) else expansion
+
+
+def _share_of(l0: int, tensors: dict[str, object], expansion: float) -> float:
+    """Return the share p at which all tensors together keep `l0` entries."""
+    weighted = sum(tensor.numel() / _narrowing(name, expansion) for name, tensor in tensors.items())
+    if l0 > weighted:
+        raise UserError(f"sparsity.l0 = {l0:,} is more than the {int(weighted):,} entries that can be kept: lower it.")
+    return l0 / weighted

@@ -1,0 +1,34 @@
+"""The projection after every optimizer step: each tensor back to its budget of nonzeros."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+
+from sparse_circuits.kernels.launch import thread_map
+from sparse_circuits.kernels.magnitude_prune import magnitude_prune_
+from sparse_circuits.model import Transformer
+from sparse_circuits.sparsity.budget import Budget
+
+
+@torch.no_grad()
+def project_(model: Transformer, budgets: Mapping[str, Budget], *, density: float) -> None:
+    """Zero the smallest entries of every sparse tensor, in place, leaving exactly its budget at this point of annealing.
+
+    Args:
+        model: the model to prune.
+        budgets: what each tensor may keep.
+        density: how far annealing is from its target, 1 (dense) to 0 (at the target).
+
+    Source: Gao et al. 2025, appendix A.2. Neurons keep their `floor` largest entries inside the budget.
+    """
+    parameters = dict(model.named_parameters())
+    # Largest first, so that threads finish together.
+    names = sorted(budgets, key=lambda name: -budgets[name].size)
+
+    def prune(name: str) -> None:
+        budget = budgets[name]
+        magnitude_prune_(parameters[name].data, budget.at(density), floor=budget.floor, neuron_axis=budget.neuron_axis)
+
+    thread_map(prune, names)

@@ -1,0 +1,168 @@
+"""Pretraining from config to exported model: data, model, step, loop."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import torch
+from rich.console import Console
+
+from sparse_circuits.data import Dataset, Loader, Tokenizer, prepare, validation_batches
+from sparse_circuits.errors import UserError
+from sparse_circuits.model import Transformer
+from sparse_circuits.plain import to_plain
+from sparse_circuits.run import (
+    Autocast,
+    check_run_folder,
+    choose_autocast,
+    choose_device,
+    explain_run,
+    process_group,
+    rank,
+    read_json,
+    world_size,
+    write_json,
+)
+from sparse_circuits.sparsity import sparse_budgets
+from sparse_circuits.sparsity.measure import dead_fractions, l0_of
+from sparse_circuits.training.checkpoint import CheckpointFolder
+from sparse_circuits.training.config import TrainConfig
+from sparse_circuits.training.curves import draw_curves
+from sparse_circuits.training.evaluate import validation_loss
+from sparse_circuits.training.export import Trained, export_model
+from sparse_circuits.training.loop import Metrics, fit
+from sparse_circuits.training.step import PretrainStep
+from sparse_circuits.training.track import Jsonl, ProgressLine, Tracker, Tracks, Wandb, read_metrics
+
+Evaluator = Callable[[Transformer, Tokenizer], Metrics]
+"""Something measured of the model while it trains, such as the tasks."""
+
+
+def pretrain(
+    config: TrainConfig,
+    folder: Path,
+    *,
+    resume: bool = False,
+    evaluators: Sequence[Evaluator] = (),
+    console: Console | None = None,
+) -> Trained:
+    """Train a weight-sparse transformer into a run folder and return it.
+
+    Args:
+        config: everything about the run.
+        folder: the run folder; it will hold run.json, metrics.jsonl, curves.png, checkpoints/ and model/.
+        resume: go on with the run that the folder holds.
+        evaluators: measured beside the validation loss.
+        console: where the progress line goes; None: nowhere.
+
+    Raises:
+        UserError: a setting, a corpus or a checkpoint is wrong; a setting is refused before any work.
+        Interrupted: after Ctrl-C or SIGTERM, when the run has been saved.
+    """
+    with process_group():
+        check_run_folder(folder, config=to_plain(config), resume=resume)
+        check_budgets(config)
+        dataset = prepare(config.data)
+        device = choose_device(config.device)
+        torch.manual_seed(config.seed)
+        model = Transformer(config.model, d_vocab=dataset.tokenizer.d_vocab).to(device)
+        step = PretrainStep(model, config, autocast=choose_autocast(config.precision, device))
+        loader = Loader(
+            dataset.train,
+            batch_size=config.batch_size,
+            n_ctx=config.model.n_ctx,
+            seed=config.seed,
+            rank=rank(),
+            world_size=world_size(),
+        )
+        if rank() == 0:
+            explain_run(folder, config=to_plain(config))
+            write_json(folder / "data.json", dataset.manifest)
+        _run(step, loader, config=config, folder=folder, dataset=dataset, evaluators=evaluators, console=console)
+        return Trained(model.eval().requires_grad_(False), dataset.tokenizer)
+
+
+def check_budgets(config: TrainConfig) -> None:
+    """Refuse budgets below their floor before the data are prepared, on a model without storage."""
+    with torch.device("meta"):
+        sparse_budgets(Transformer(config.model, d_vocab=config.data.d_vocab), config.sparsity)
+
+
+def _run(
+    step: PretrainStep,
+    loader: Loader,
+    *,
+    config: TrainConfig,
+    folder: Path,
+    dataset: Dataset,
+    evaluators: Sequence[Evaluator],
+    console: Console | None,
+) -> None:
+    """Fit and, in the first process, write what the run leaves behind."""
+    first = rank() == 0
+    validation = list(
+        validation_batches(
+            dataset.validation,
+            batch_size=config.batch_size,
+            n_ctx=config.model.n_ctx,
+            n_batches=config.evaluation_batches,
+        )
+    )
+
+    def evaluate() -> Metrics:
+        found = {"validation_loss": validation_loss(step.model, validation, autocast=step.autocast)}
+        for evaluator in evaluators:
+            found |= evaluator(step.model, dataset.tokenizer)
+        return found
+
+    tracks = _open_tracks(config, folder, console=console) if first else None
+    checkpoints = CheckpointFolder(
+        folder / "checkpoints", every=config.checkpoint_every, keep=config.keep_checkpoints, writes=first
+    )
+    try:
+        fit(
+            step,
+            loader,
+            n_steps=config.n_steps,
+            track=tracks,
+            evaluate=evaluate,
+            evaluate_every=config.evaluate_every,
+            checkpoints=checkpoints,
+        )
+    except UserError as error:
+        last = checkpoints.files()[-1:] or ["none yet"]
+        raise UserError(f"{error} Last good checkpoint: {last[0]}.") from error
+    finally:
+        if tracks:
+            tracks.close()
+    if first:
+        export_model(step.model, dataset.tokenizer, folder)
+        draw_curves(read_metrics(folder / "metrics.jsonl"), folder / "curves.png")
+        write_json(folder / "model.json", summary(step.model, validation, autocast=step.autocast))
+
+
+def summary(model: Transformer, validation: list[torch.Tensor], *, autocast: Autocast) -> dict[str, object]:
+    """Return what is worth knowing of a finished model: validation loss, nonzeros, dead channels."""
+    l0 = l0_of(model)
+    with torch.no_grad(), autocast():
+        device = model.embed.weight.device
+        dead = dead_fractions(model, (batch[:, :-1].to(device) for batch in validation))
+    loss = validation_loss(model, validation, autocast=autocast)
+    return {
+        "validation_loss": loss,
+        "n_nonzero": l0.nonzero,
+        "n_entries": l0.total,
+        "l0_fraction": l0.fraction,
+        "dead_fraction": dead,
+    }
+
+
+def _open_tracks(config: TrainConfig, folder: Path, *, console: Console | None) -> Tracks:
+    tracks = [Jsonl(folder / "metrics.jsonl", every=config.log_every)]
+    if config.track is not Tracker.jsonl:
+        settings, offline = read_json(folder / "run.json"), config.track is Tracker.wandb_offline
+        tracks.append(Wandb(folder, every=config.log_every, config=settings, offline=offline))
+    if console is not None:
+        tracks.append(ProgressLine(n_steps=config.n_steps, tokens_per_step=config.tokens_per_step, console=console))
+    return Tracks(tracks)

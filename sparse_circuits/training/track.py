@@ -1,0 +1,126 @@
+"""Where metrics go: metrics.jsonl always, a live line in the terminal, wandb when asked; this is wandb's only gate."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Sequence
+from enum import Enum
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.live import Live
+from rich.text import Text
+
+from sparse_circuits.training.loop import Metrics, Track
+
+
+class Tracker(Enum):
+    """Where metrics go beside metrics.jsonl and the progress line."""
+
+    jsonl = "jsonl"
+    wandb = "wandb"
+    wandb_offline = "wandb_offline"
+
+
+def read_metrics(path: Path) -> list[dict[str, Any]]:
+    """Return the lines of a metrics.jsonl, leaving out a last line that a crash cut short."""
+    if not path.is_file():
+        return []
+    lines = path.read_text(encoding="utf-8").split("\n")
+    return [json.loads(line) for line in lines[:-1]]
+
+
+class Jsonl:
+    """One JSON object a line: training metrics every so many steps, evaluations always."""
+
+    def __init__(self, path: Path, *, every: int) -> None:
+        self.path, self.every = path, every
+
+    def log(self, step: int, metrics: Metrics) -> None:
+        if "loss" in metrics and step % self.every:
+            return
+        line = {"step": step} | {name: float(value) for name, value in metrics.items()}
+        with open(self.path, "a", encoding="utf-8") as stream:
+            stream.write(json.dumps(line) + "\n")
+
+    def rewind(self, step: int) -> None:
+        kept = [line for line in read_metrics(self.path) if line["step"] <= step]
+        self.path.write_text("".join(json.dumps(line) + "\n" for line in kept), encoding="utf-8")
+
+    def close(self) -> None:
+        pass
+
+
+class Wandb:
+    """Weights & Biases, online or offline; imported only here and only when asked for."""
+
+    def __init__(self, folder: Path, *, every: int, config: dict[str, Any], offline: bool) -> None:
+        import wandb
+
+        mode = "offline" if offline else "online"
+        self.every = every
+        self.run = wandb.init(
+            project="sparse_circuits", name=folder.name, id=folder.name, resume="allow", dir=folder, config=config, mode=mode
+        )
+
+    def log(self, step: int, metrics: Metrics) -> None:
+        if "loss" not in metrics or step % self.every == 0:
+            self.run.log({name: float(value) for name, value in metrics.items()}, step=step)
+
+    def rewind(self, step: int) -> None:
+        pass
+
+    def close(self) -> None:
+        self.run.finish()
+
+
+class ProgressLine:
+    """A live line: tokens, loss, L0, learning rate, tokens a second, time left."""
+
+    def __init__(self, *, n_steps: int, tokens_per_step: int, console: Console) -> None:
+        self.n_steps, self.tokens_per_step = n_steps, tokens_per_step
+        self.live = Live(console=console, refresh_per_second=4, transient=False)
+        self.started, self.first_step, self.loss, self.shown = time.monotonic(), 0, float("nan"), 0.0
+        self.live.start()
+
+    def log(self, step: int, metrics: Metrics) -> None:
+        now = time.monotonic()
+        if "loss" not in metrics or (now - self.shown < 0.25 and step < self.n_steps):
+            return
+        self.shown = now
+        speed = (step - self.first_step) / max(1e-9, now - self.started)
+        left = (self.n_steps - step) / speed
+        self.live.update(
+            Text(
+                f"step {step:,}/{self.n_steps:,}  {step * self.tokens_per_step / 1e6:.1f} M tokens  "
+                f"loss {float(metrics['loss']):.3f}  L0 {float(metrics['l0']):,.0f}  lr {float(metrics['lr']):.2e}  "
+                f"{speed * self.tokens_per_step:,.0f} tokens/s  {left // 60:.0f}:{left % 60:02.0f} left"
+            )
+        )
+
+    def rewind(self, step: int) -> None:
+        self.first_step = step
+
+    def close(self) -> None:
+        self.live.stop()
+
+
+class Tracks:
+    """Several tracks as one."""
+
+    def __init__(self, tracks: Sequence[Track]) -> None:
+        self.tracks = tracks
+
+    def log(self, step: int, metrics: Metrics) -> None:
+        for track in self.tracks:
+            track.log(step, metrics)
+
+    def rewind(self, step: int) -> None:
+        for track in self.tracks:
+            track.rewind(step)
+
+    def close(self) -> None:
+        for track in self.tracks:
+            track.close()
