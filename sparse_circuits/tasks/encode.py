@@ -1,7 +1,7 @@
 """From a task's text pairs to token ids, keeping only pairs that ask exactly one question (Gao et al. 2025, section 2.2).
 
 A prompt's answer is what encode(prompt + answer) adds to encode(prompt). Tokenizers differ in how they cut, so four things
-can spoil a pair: the answer merges into the prompt's last token, the sides are not equally long, the answers never part, or
+can spoil a pair: the sides are not equally long, an answer merges into its prompt's last token, the answers never part, or
 the pair has been drawn before. Such draws are dropped and counted. Where both answers start with the same tokens, those join
 the prompts, and the answers are the first tokens that differ.
 """
@@ -31,9 +31,9 @@ NO_TOKEN = -1
 class Drop(Enum):
     """Why a drawn pair was dropped."""
 
-    boundary = "answer merges into the prompt"
     unequal_length = "unequal length"
     same_prompt = "both prompts alike"
+    boundary = "answer merges into the prompt"
     same_answer = "both answers the same token"
     duplicate = "duplicate"
 
@@ -93,26 +93,26 @@ def raw_pairs(task: Task, *, split: Split, seed: int) -> Iterator[Pair]:
 
 def encode_pair(pair: Pair, tokenizer: Tokenizer) -> EncodedPair | Drop:
     """Return the pair as ids, or why it is no fair question under this tokenizer."""
-    positive = _prompt_and_answer(pair.positive, pair.positive_answer, tokenizer)
-    negative = _prompt_and_answer(pair.negative, pair.negative_answer, tokenizer)
-    if positive is None or negative is None:
-        return Drop.boundary
-    (positive_ids, positive_answer), (negative_ids, negative_answer) = positive, negative
-    if len(positive_ids) != len(negative_ids):
+    positive, negative = (tuple(tokenizer.encode(prompt)) for prompt in (pair.positive, pair.negative))
+    if len(positive) != len(negative):
         return Drop.unequal_length
-    if positive_ids == negative_ids:
+    if positive == negative:
         return Drop.same_prompt
+    positive_answer = _continuation(positive, pair.positive + pair.positive_answer, tokenizer)
+    negative_answer = _continuation(negative, pair.negative + pair.negative_answer, tokenizer)
+    if not positive_answer or not negative_answer:
+        return Drop.boundary
     n_shared = _n_shared(positive_answer, negative_answer)
     if n_shared == min(len(positive_answer), len(negative_answer)):
         return Drop.same_answer
     shared = positive_answer[:n_shared]
-    return EncodedPair(positive_ids + shared, negative_ids + shared, positive_answer[n_shared], negative_answer[n_shared])
+    return EncodedPair(positive + shared, negative + shared, positive_answer[n_shared], negative_answer[n_shared])
 
 
-def _prompt_and_answer(prompt: str, answer: str, tokenizer: Tokenizer) -> tuple[tuple[int, ...], tuple[int, ...]] | None:
-    ids, full = tuple(tokenizer.encode(prompt)), tuple(tokenizer.encode(prompt + answer))
-    n_prompt = len(ids)
-    return (ids, full[n_prompt:]) if ids and full[:n_prompt] == ids and len(full) > n_prompt else None
+def _continuation(prompt: tuple[int, ...], text: str, tokenizer: Tokenizer) -> tuple[int, ...]:
+    """Return what `text` adds to the prompt's ids; nothing where it changes them."""
+    ids = tuple(tokenizer.encode(text))
+    return ids[len(prompt) :] if ids[: len(prompt)] == prompt else ()
 
 
 def _n_shared(first: Sequence[int], second: Sequence[int]) -> int:

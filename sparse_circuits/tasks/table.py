@@ -19,12 +19,13 @@ N_ANSWERS_SHOWN = 2
 
 
 def diagnosis_table(diagnoses: Sequence[Diagnosis]) -> Table:
-    """Return a table with a row for each task."""
-    table = Table(title="Tasks")
+    """Return a table with a row for each task, and below it why the invalid ones are."""
+    invalid = [diagnosis for diagnosis in diagnoses if diagnosis.verdict is Verdict.invalid]
+    table = Table(title="Tasks", caption="\n".join(map(_reasons, invalid)))
     table.add_column("task", no_wrap=True)
     table.add_column("verdict")
     table.add_column("answers")
-    for header in ("pairs", "valid", "tokens", "duplicates", "fillers", "loss", "accuracy", "margin", "bigram loss"):
+    for header in ("pairs", "valid", "tokens", "duplicates", "fillers (in train)", "loss", "accuracy", "margin", "bigram loss"):
         table.add_column(header, justify="right")
     for diagnosis in diagnoses:
         table.add_row(*_row(diagnosis))
@@ -42,12 +43,17 @@ def _row(diagnosis: Diagnosis) -> list[str]:
         f"{text.n_pairs / text.n_draws:.0%}" if text.n_draws else "",
         f"{text.n_tokens_min}-{text.n_tokens_max}",
         str(text.dropped.get("duplicate", 0)),
-        str(text.n_fillers),
+        f"{text.n_fillers} ({text.n_train_fillers})",
         f"{evaluation.loss:.3f}" if evaluation else "",
         f"{evaluation.accuracy:.3f}" if evaluation else "",
         f"{evaluation.margin:.2f}" if evaluation else "",
         "" if diagnosis.bigram_loss is None else f"{diagnosis.bigram_loss:.3f}",
     ]
+
+
+def _reasons(diagnosis: Diagnosis) -> str:
+    dropped = ", ".join(f"{count} {reason}" for reason, count in diagnosis.text.dropped.items())
+    return escape(f"{diagnosis.task}: {diagnosis.text.n_draws} draws, of which {dropped}")
 
 
 def _answers(texts: Sequence[str]) -> str:

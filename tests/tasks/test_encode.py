@@ -63,7 +63,7 @@ def test_answer_is_the_first_token_of_a_longer_one(merging_tokenizer):
         (a_pair("ab", "ac", "1", "12"), Drop.same_answer),
         (a_pair("ab", "ab", "1", "2"), Drop.same_prompt),
         (a_pair("ab", "ac", "", "1"), Drop.boundary),
-        (a_pair("", "", "1", "2"), Drop.boundary),
+        (a_pair("", "", "1", "2"), Drop.same_prompt),
     ],
 )
 def test_unfair_pairs_are_dropped_with_the_reason(pair, drop, byte_tokenizer):
@@ -71,10 +71,12 @@ def test_unfair_pairs_are_dropped_with_the_reason(pair, drop, byte_tokenizer):
 
 
 def test_answer_that_merges_into_its_prompt_is_dropped(merging_tokenizer, byte_tokenizer):
-    pair = a_pair('x("', "x['", ")", "]")  # `("` + `)` is cut as `(` + `")`
-    assert ids(merging_tokenizer, 'x(")') != (*ids(merging_tokenizer, 'x("'), *ids(merging_tokenizer, ")"))
-    assert encode_pair(pair, merging_tokenizer) is Drop.boundary
-    assert not isinstance(encode_pair(pair, byte_tokenizer), Drop)
+    merging, plain = a_pair('x"', 'y"', ")", "]"), a_pair('x"', 'y"', "]", ">")
+    assert merging_tokenizer.encode('x")')[-1:] == merging_tokenizer.encode('")')
+    for pair in (merging, merging._replace(positive_answer="]", negative_answer=")")):
+        assert encode_pair(pair, merging_tokenizer) is Drop.boundary
+        assert not isinstance(encode_pair(pair, byte_tokenizer), Drop)
+    assert not isinstance(encode_pair(plain, merging_tokenizer), Drop)
 
 
 def test_prefix_sets_are_disjoint_and_the_longer_text_owns_what_both_start(merging_tokenizer):

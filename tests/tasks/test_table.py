@@ -4,6 +4,7 @@ from rich.console import Console
 
 from sparse_circuits.tasks.doctor import examine
 from sparse_circuits.tasks.table import diagnosis_table
+from sparse_circuits.tasks.task import Pair, Task
 
 
 def rendered(diagnoses):
@@ -26,3 +27,10 @@ def test_what_was_not_measured_is_left_empty(bracket_task, byte_tokenizer):
     text = rendered(examine([bracket_task], byte_tokenizer, n_pairs=10))
     assert "unscored" in text
     assert "None" not in text and "nan" not in text
+
+
+def test_below_the_table_stands_why_a_task_is_invalid(bracket_task, byte_tokenizer):
+    task = Task("uneven", "one side is longer", lambda draw: Pair("a", "bc", "1", "2", ()))
+    text = rendered(examine([task, bracket_task], byte_tokenizer, n_pairs=10))
+    assert "uneven: 200 draws, of which 200 unequal_length" in text
+    assert "bracket: " not in text
