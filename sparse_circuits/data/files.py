@@ -80,7 +80,7 @@ def _decode(raw: bytes, path: Path) -> str:
     try:
         text = raw.decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        raise UserError(f"{path} is not UTF-8 text ({error.reason}): leave it out of the glob or convert it.") from error
+        raise UserError(f"{path} is not UTF-8 text ({error.reason}): leave it out or convert it.") from error
     if "\0" in text:
         raise UserError(f"{path} is a binary file: leave it out of the glob.")
     return text.replace("\r\n", "\n").replace("\r", "\n")

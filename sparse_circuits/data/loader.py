@@ -1,7 +1,7 @@
 """Packed tokens to batches: shuffled windows whose position is three numbers.
 
-Each epoch cuts the tokens into windows of n_ctx + 1 that overlap by one, so every token but the first is a target once. Where
-the first window starts, and the order of the windows, are drawn from (seed, epoch).
+Each epoch cuts the tokens into windows of n_ctx + 1 that overlap by one, so that no token is a target twice. Where the
+first window starts, and the order of the windows, are drawn from (seed, epoch).
 """
 
 from collections.abc import Iterator, Mapping
@@ -18,7 +18,9 @@ from sparse_circuits.errors import UserError
 class Loader:
     """Batches without end; several processes each get their rows of the same batch."""
 
-    def __init__(self, packed: Packed, *, batch_size: int, n_ctx: int, seed: int, rank: int = 0, world_size: int = 1) -> None:
+    def __init__(
+        self, packed: Packed, *, batch_size: int, n_ctx: int, seed: int, rank: int = 0, world_size: int = 1
+    ) -> None:
         """Start at the first batch of epoch 0.
 
         Args:

@@ -1,13 +1,13 @@
 """Sources to a folder of packed tokens: de-duplicate, split, tokenise, weigh.
 
 1. A document is dropped when one with the same text, white space apart, came before it.
-2. It goes to the validation split when the hash of its text falls below `validation_fraction`: the same document falls on
-   the same side in every corpus, whatever the seed.
+2. It goes to the validation split when the hash of its text falls below `validation_fraction`: the same document falls
+   on the same side in every corpus, whatever the seed.
 3. The vocabulary is learned from training documents only, each source giving at most its share of a bounded sample.
-4. A source's weight is its share of the training tokens. The finite source that is largest for its weight is used exactly
-   once; the others are repeated, and endless sources are generated, until they reach their share. With `n_tokens` the
-   total is given, and a source that is larger than its share is cut. Cuts fall between documents. Repeating costs no
-   disk: shards hold a source once.
+4. A source's weight is its share of the training tokens. The finite source that is largest for its weight is used
+   exactly once; the others are repeated, and endless sources are generated, until they reach their share. With
+   `n_tokens` the total is given, and a source that is larger than its share is cut. Cuts fall between documents.
+   Repeating costs no disk: shards hold a source once.
 5. The validation split holds each source's own held-back documents once.
 """
 

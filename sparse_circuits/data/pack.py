@@ -1,6 +1,6 @@
 """Token ids on disk: shards of bounded size, memory-mapped and read as one long sequence.
 
-A shard is raw little-endian uint16 (uint32 above 65,536 ids) without a header; its length and hash stand in the manifest.
+A shard is raw little-endian uint16 (uint32 above 65,536 ids) without a header; the manifest has its length and hash.
 """
 
 import hashlib
@@ -84,7 +84,7 @@ def open_shard(folder: Path, shard: Shard, *, dtype: np.dtype) -> Integer[np.nda
     if not path.is_file():
         raise UserError(f"The shard {path} is missing: {remedy}.")
     if path.stat().st_size != shard.n_tokens * dtype.itemsize:
-        raise UserError(f"The shard {path} has not the length of {shard.n_tokens} tokens that its manifest states: {remedy}.")
+        raise UserError(f"The shard {path} has not the length that its manifest states: {remedy}.")
     if sha256_file(path) != shard.sha256:
         raise UserError(f"The shard {path} is damaged (its hash is not the manifest's): {remedy}.")
     return np.asarray(np.memmap(path, dtype, mode="r"))

@@ -1,6 +1,6 @@
 """The four kinds of source, each read as a stream of texts.
 
-Files are read in an order shuffled by the seed, so that a mixture which needs only part of a source takes a fair sample.
+Files are read in an order shuffled by the seed, so that a mixture which needs part of a source takes a fair sample.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Batches are the same after a resume and over any number of processes, and every token is a target once an epoch."""
+"""Batches are the same after a resume and over any number of processes, and no token is a target twice an epoch."""
 
 import numpy as np
 import pytest

@@ -67,7 +67,7 @@ def test_a_missing_cut_or_altered_shard_is_refused(tmp_path: Path) -> None:
     writer = write(tmp_path, [[1, 2, 3]], shard_tokens=10)
     path = tmp_path / "x-00000.bin"
     whole = path.read_bytes()
-    for content, sentence in ((whole[:-1], "has not the length of 3"), (b"\7" + whole[1:], "is damaged")):
+    for content, sentence in ((whole[:-1], "has not the length"), (b"\7" + whole[1:], "is damaged")):
         path.write_bytes(content)
         with pytest.raises(UserError, match=sentence):
             open_shard(tmp_path, writer.shards[0], dtype=writer.dtype)
