@@ -60,7 +60,7 @@ class ShardWriter:
             self._write_shard()
 
     def through_document(self, n_tokens: int) -> int:
-        """Return the smallest count from `n_tokens` on that ends a document, the documents being repeated without end."""
+        """Return the smallest count from `n_tokens` on that ends a document, all of them repeated without end."""
         n_passes, position = divmod(n_tokens, self.n_tokens)
         return n_passes * self.n_tokens + (self.ends[bisect_left(self.ends, position)] if position else 0)
 
