@@ -39,12 +39,13 @@ def sparse_budgets(model: Transformer, config: SparsityConfig) -> dict[str, Budg
     budgets = {}
     for name, tensor in tensors.items():
         floor = config.floor if is_matrix(name) else 0
-        target = round(share / _narrowing(name, config.expansion) * tensor.numel())
+        narrowing = _narrowing(name, config.expansion)
+        target = round(share / narrowing * tensor.numel())
         budgets[name] = Budget(tensor.numel(), target, floor, axis := neuron_axis(name), tensor.shape[axis])
         if target < (needed := floor * tensor.shape[axis]):
             raise UserError(
                 f"{name} may keep {target:,} of its {tensor.numel():,} entries, but a floor of {floor} in each of its "
-                f"{tensor.shape[axis]:,} neurons needs {needed:,}: raise l0_fraction to {needed / tensor.numel():.3g} "
+                f"{tensor.shape[axis]:,} neurons needs {needed:,}: raise l0_fraction to {needed / tensor.numel() * narrowing:.3g} "
                 f"or lower sparsity.floor to {target // tensor.shape[axis]}."
             )
     return budgets

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -11,6 +11,7 @@ from torch import Tensor
 from sparse_circuits.model.store import read_tensors, write_tensors
 
 
+@runtime_checkable
 class Resumable(Protocol):
     """A step whose tensors can be kept and put back."""
 
@@ -19,6 +20,7 @@ class Resumable(Protocol):
     def load_tensors(self, held: dict[str, Tensor]) -> None: ...
 
 
+@runtime_checkable
 class ResumableBatches(Protocol):
     """Batches whose position can be kept and put back."""
 

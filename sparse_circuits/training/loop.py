@@ -6,13 +6,14 @@ import signal
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from types import FrameType
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from torch import Tensor
 
 Metrics = Mapping[str, float | Tensor]
 
 
+@runtime_checkable
 class Step(Protocol):
     """One optimizer step on one batch."""
 
@@ -20,6 +21,7 @@ class Step(Protocol):
         """Take step number `index` (from 0) and return what was measured on the way."""
 
 
+@runtime_checkable
 class Batches(Protocol):
     """Where batches come from."""
 
@@ -27,6 +29,7 @@ class Batches(Protocol):
         """Return the next batch."""
 
 
+@runtime_checkable
 class Track(Protocol):
     """Where metrics go."""
 
@@ -37,6 +40,7 @@ class Track(Protocol):
         """Forget what was logged after this step: the run goes on from its checkpoint."""
 
 
+@runtime_checkable
 class Checkpoints(Protocol):
     """What remembers a run, so that it can be killed."""
 

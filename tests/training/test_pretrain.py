@@ -1,0 +1,178 @@
+"""The whole run: it resumes to the same bits, keeps its budget at every step, and refuses what is wrong."""
+
+import dataclasses
+import json
+import os
+import signal
+from pathlib import Path
+
+import pytest
+import torch
+
+from sparse_circuits.errors import UserError
+from sparse_circuits.model.store import read_tensors
+from sparse_circuits.sparsity import SparsityConfig, l0_counts, sparse_budgets
+from sparse_circuits.training.config import GradientRule, OptimizerConfig, TrainConfig
+from sparse_circuits.training.export import load_trained
+from sparse_circuits.training.loop import Interrupted
+from sparse_circuits.training.optimizer import gradient_divisor, gradient_rms
+from sparse_circuits.training.pretrain import pretrain
+from sparse_circuits.training.schedule import learning_rate
+from sparse_circuits.training.step import PretrainStep
+from sparse_circuits.training.track import read_metrics
+
+
+def weights(folder: Path) -> dict[str, torch.Tensor]:
+    return read_tensors(folder / "model" / "model.safetensors", kind="model").tensors
+
+
+def same(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> bool:
+    return a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)
+
+
+def test_a_run_explains_itself_and_keeps_its_budget(config: TrainConfig, folder: Path) -> None:
+    model, tokenizer = pretrain(config, folder)
+    assert l0_counts(model) == {name: b.target for name, b in sparse_budgets(model, config.sparsity).items()}
+    assert {"run.json", "data.json", "metrics.jsonl", "model.json", "curves.png"} <= {p.name for p in folder.iterdir()}
+    lines = read_metrics(folder / "metrics.jsonl")
+    losses = [line["loss"] for line in lines if "loss" in line]
+    assert len(losses) == config.n_steps
+    assert losses[-1] < losses[0] - 0.5
+    assert [line["step"] for line in lines if "validation_loss" in line] == [12, 24]
+    loaded = load_trained(folder)
+    assert loaded.tokenizer.hash == tokenizer.hash
+    tokens = torch.randint(300, (2, 16))
+    assert torch.equal(loaded.model(tokens), model(tokens))
+
+
+def test_the_budget_is_exact_after_every_step(config: TrainConfig, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    counted = []
+    take = PretrainStep.__call__
+
+    def counting(self: PretrainStep, batch: torch.Tensor, *, index: int) -> dict:
+        metrics = take(self, batch, index=index)
+        matrices = {name: b for name, b in self.budgets.items() if name.endswith("weight")}
+        counts = l0_counts(self.model)
+        counted.append((sum(counts.values()), metrics["l0"]))
+        assert all(counts[name] <= b.at(1.0) for name, b in self.budgets.items())
+        if index >= config.n_steps // 2:
+            assert {name: counts[name] for name in matrices} == {name: b.target for name, b in matrices.items()}
+        return metrics
+
+    monkeypatch.setattr(PretrainStep, "__call__", counting)
+    pretrain(config, folder)
+    assert len(counted) == config.n_steps
+    assert all(found == said for found, said in counted)
+
+
+def test_interrupted_anywhere_it_resumes_to_the_same_bits(config: TrainConfig, tmp_path: Path) -> None:
+    whole, broken = tmp_path / "whole", tmp_path / "broken"
+    pretrain(config, whole)
+    stops = iter([3, 11, 18])
+
+    def stop_at(number: int):
+        def evaluator(model: object, tokenizer: object) -> dict[str, float]:
+            return {}
+
+        take = PretrainStep.__call__
+
+        def stopping(self: PretrainStep, batch: torch.Tensor, *, index: int) -> dict:
+            if index == number:
+                os.kill(os.getpid(), signal.SIGTERM)
+            return take(self, batch, index=index)
+
+        return evaluator, stopping
+
+    for number in stops:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(PretrainStep, "__call__", stop_at(number)[1])
+            with pytest.raises(Interrupted):
+                pretrain(config, broken, resume=True)
+    pretrain(config, broken, resume=True)
+    assert same(weights(whole), weights(broken))
+    assert read_metrics(whole / "metrics.jsonl") == read_metrics(broken / "metrics.jsonl")
+
+
+def test_a_half_written_checkpoint_is_never_seen(config: TrainConfig, folder: Path) -> None:
+    pretrain(config, folder)
+    expected = weights(folder)
+    (folder / "checkpoints" / ".step_00000099.safetensors.1.partial").write_bytes(b"half")
+    pretrain(config, folder, resume=True)
+    assert same(weights(folder), expected)
+
+
+def test_accumulation_gives_the_same_gradient(config: TrainConfig, tmp_path: Path) -> None:
+    pretrain(config, tmp_path / "one")
+    pretrain(dataclasses.replace(config, accumulation=4), tmp_path / "four")
+    first, second = (read_metrics(tmp_path / name / "metrics.jsonl")[0] for name in ("one", "four"))
+    assert first["loss"] == pytest.approx(second["loss"], rel=1e-5)
+    assert first["gradient_rms"] == pytest.approx(second["gradient_rms"], rel=1e-4)
+
+
+def test_an_infinite_loss_stops_with_names_and_checkpoint(config: TrainConfig, folder: Path) -> None:
+    take = PretrainStep.__call__
+
+    def poisoned(self: PretrainStep, batch: torch.Tensor, *, index: int) -> dict:
+        if index == 7:
+            with torch.no_grad():
+                self.model.norm.gain[0] = float("inf")
+        return take(self, batch, index=index)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(PretrainStep, "__call__", poisoned)
+        with pytest.raises(UserError, match=r"step 8; largest gradients: .*step_00000005\.safetensors"):
+            pretrain(config, folder)
+
+
+def test_an_existing_run_is_not_overwritten(config: TrainConfig, folder: Path) -> None:
+    pretrain(config, folder)
+    with pytest.raises(UserError, match="resume=true"):
+        pretrain(config, folder)
+    with pytest.raises(UserError, match=r"other settings \(seed\)"):
+        pretrain(dataclasses.replace(config, seed=1), folder, resume=True)
+
+
+def test_a_damaged_checkpoint_is_refused(config: TrainConfig, folder: Path) -> None:
+    pretrain(config, folder)
+    newest = sorted((folder / "checkpoints").iterdir())[-1]
+    content = bytearray(newest.read_bytes())
+    content[-3] ^= 1
+    newest.write_bytes(content)
+    with pytest.raises(UserError, match="damaged"):
+        pretrain(config, folder, resume=True)
+    newest.write_bytes(content[:-100])
+    with pytest.raises(UserError, match="truncated"):
+        pretrain(config, folder, resume=True)
+
+
+def test_a_budget_below_the_floor_is_refused_before_the_data_are_read(config: TrainConfig, folder: Path) -> None:
+    sparse = dataclasses.replace(config, sparsity=SparsityConfig(l0_fraction=0.01))
+    missing = dataclasses.replace(sparse, data=dataclasses.replace(config.data, folder=folder / "never"))
+    with pytest.raises(UserError, match="raise l0_fraction"):
+        pretrain(missing, folder)
+    assert not folder.exists()
+
+
+def test_run_json_holds_the_resolved_config(config: TrainConfig, folder: Path) -> None:
+    pretrain(config, folder)
+    said = json.loads((folder / "run.json").read_text())
+    assert said["config"]["sparsity"]["l0_fraction"] == 0.3
+    assert said["versions"]["torch"] == torch.__version__
+
+
+def test_sharkfin_by_hand() -> None:
+    config = OptimizerConfig(lr=1.0, warmup=0.1)
+    assert learning_rate(0.05, config) == pytest.approx(0.5)
+    assert learning_rate(0.55, config) == pytest.approx(0.5)
+    assert learning_rate(0.55, config, l0_ratio=0.25) == pytest.approx(0.25)
+    assert learning_rate(0.55, dataclasses.replace(config, l0_factor=False), l0_ratio=0.25) == pytest.approx(0.5)
+    assert learning_rate(1.0, config) == 0
+
+
+def test_gradient_rms_and_its_two_rules() -> None:
+    gradients = [torch.full((2, 3), 3.0), torch.zeros(3)]
+    rms = gradient_rms(gradients)
+    assert rms.item() == pytest.approx((54 / 9) ** 0.5)
+    assert gradient_divisor(rms, GradientRule.clip).item() == pytest.approx(rms.item())
+    assert gradient_divisor(rms / 100, GradientRule.clip).item() == 1
+    assert gradient_divisor(rms, GradientRule.divide).item() == pytest.approx(rms.item(), rel=1e-4)
