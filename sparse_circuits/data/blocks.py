@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Sequence
 
 from sparse_circuits.data.phrases import path_and_mode, phrase, plain
 from sparse_circuits.data.scribe import NAMES, Scribe
-from sparse_circuits.data.words import INDEX_NAMES
+from sparse_circuits.data.words import INDEX_NAMES, SHARED_NAME
 
 LOCAL_FUNCTIONS = ("walk", "step", "rank", "fold", "scan", "swap")
 ERRORS = ("ValueError", "KeyError", "TypeError", "IndexError")
@@ -27,7 +27,7 @@ def statements(s: Scribe, depth: int, *, high: int = 3) -> list[str]:
 
 
 def _statement(s: Scribe, depth: int) -> list[str]:
-    return s.choice(_DECK)(s, depth - 1) if depth > 0 and s.chance(0.4) else [phrase(s)]
+    return s.choice(_DECK)(s, depth - 1) if depth > 0 and s.chance(0.5) else [phrase(s)]
 
 
 def for_loop(s: Scribe, depth: int) -> list[str]:
@@ -66,6 +66,8 @@ def write_file(s: Scribe, depth: int) -> list[str]:
 def accumulate(s: Scribe, depth: int) -> list[str]:
     """Start one or two collections and fill them in a loop: how something is added depends on how each began."""
     item, *names = s.sample(NAMES, s.choice((2, 3)))
+    if s.chance(0.3):
+        names[0] = SHARED_NAME
     started = dict(zip(names, s.sample(STARTS, len(names)), strict=True))
     added = s.sample(names, len(names))
     return [
@@ -109,7 +111,7 @@ def _branch_body(s: Scribe, depth: int) -> list[str]:
 
 
 BLOCKS: dict[Callable[[Scribe, int], list[str]], int] = {
-    for_loop: 4,
+    for_loop: 6,
     while_loop: 2,
     while_true: 2,
     branch: 6,

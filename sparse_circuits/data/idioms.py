@@ -36,7 +36,7 @@ def _function(s: Scribe) -> list[str]:
     names = s.sample(NAMES, s.choice((1, 2, 2, 2, 3, 4, 5, 6, 7)))
     s.bind(names)
     arguments = [f"{name}=None" for name in names] if s.chance(0.3) else names
-    header = f"def {s.choice(VERBS)}_{s.choice(NAMES)}({', '.join(arguments)}):"
+    header = f"def {_function_name(s)}({', '.join(arguments)}):"
     return [header, *_docstring(s), *indented(_body(s))]
 
 
@@ -48,7 +48,7 @@ def _save_or_load(s: Scribe) -> list[str]:
     return [
         f"def {'load' if is_read else 'save'}_{name}({data}, {path}):",
         *_docstring(s),
-        *indented([plain(s) for _ in range(s.number(0, 4))]),
+        *indented([plain(s) for _ in range(s.number(0, 3))]),
         f"    with open({path_and_mode(s, is_read=is_read)}) as f:",
         f"        {use}",
     ]
@@ -65,7 +65,7 @@ def _class(s: Scribe) -> list[str]:
     for _ in range(s.number(0, 2)):
         names = s.sample(NAMES, s.number(0, 2))
         s.bind([*names, *(f"self.{attribute}" for attribute in attributes[:3])])
-        header = f"def {s.choice(VERBS)}_{s.choice(NAMES)}({', '.join(['self', *names])}):"
+        header = f"def {_function_name(s)}({', '.join(['self', *names])}):"
         lines += ["", *indented([header, *indented(_body(s))])]
     return lines
 
@@ -73,8 +73,13 @@ def _class(s: Scribe) -> list[str]:
 def _body(s: Scribe) -> list[str]:
     """Write what stands in a function: fillers, a few statements, the end."""
     end = s.choice(("return True", "return False", f"return {s.old()}", f"return {s.old()}"))
-    fillers = [plain(s) for _ in range(s.choice((0, 0, 1, 2, 3, 4)))]
+    fillers = [plain(s) for _ in range(s.choice((0, 0, 1, 2, 3)))]
     return [*fillers, *statements(s, 2), *([end] if s.chance(0.8) else [])]
+
+
+def _function_name(s: Scribe) -> str:
+    verb = s.choice(VERBS)
+    return verb if s.chance(0.3) else f"{verb}_{s.choice(NAMES)}"
 
 
 def _docstring(s: Scribe) -> list[str]:

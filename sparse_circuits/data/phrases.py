@@ -108,20 +108,20 @@ def path_and_mode(s: Scribe, *, is_read: bool) -> str:
 
 
 PHRASES: dict[Callable[[Scribe], str], int] = {
-    plain: 8,
+    plain: 5,
     call: 2,
-    constant: 2,
-    say: 5,
-    say_fields: 3,
-    flat_list: 2,
-    nested_list: 2,
-    dictionary: 2,
-    swap: 2,
-    ternary: 2,
-    sort_by_key: 2,
+    constant: 3,
+    say: 8,
+    say_fields: 5,
+    flat_list: 4,
+    nested_list: 3,
+    dictionary: 4,
+    swap: 3,
+    ternary: 4,
+    sort_by_key: 3,
     measure: 1,
-    grow: 2,
-    open_file: 1,
+    grow: 1,
+    open_file: 2,
 }
 """How often each phrase is written, as a weight."""
 

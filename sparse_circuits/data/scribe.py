@@ -5,9 +5,9 @@ from __future__ import annotations
 import random
 from collections.abc import Sequence
 
-from sparse_circuits.data.words import SHARED_NAME, WORDS, Split
+from sparse_circuits.data.words import WORDS, Split
 
-NAMES = (*WORDS[Split.train].names, SHARED_NAME)
+NAMES = WORDS[Split.train].names
 STRINGS = WORDS[Split.train].strings
 QUOTES = ('"', "'")
 

@@ -31,4 +31,4 @@ def _strings(draw: Draw) -> Pair:
     )
 
 
-task = Task("bracket_brace", "`{1: 2, 3` goes on with `:`, `[1, 2, 3` with `,`", generate)
+TASK = Task("bracket_brace", "`{1: 2, 3` goes on with `:`, `[1, 2, 3` with `,`", generate)

@@ -17,4 +17,4 @@ def _complete_list(draw: Draw) -> list[int] | list[list[int]]:
     return draw.choice((row, [row]))
 
 
-task = Task("bracket_counting", "`[[1, 2, 3` closes with `]]`, `[1, 2, 3` with `]`", generate)
+TASK = Task("bracket_counting", "`[[1, 2, 3` closes with `]]`, `[1, 2, 3` with `]`", generate)

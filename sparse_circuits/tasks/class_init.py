@@ -17,4 +17,4 @@ def generate(draw: Draw) -> Pair:
     return draw.pair(f"{start}{positive} =", f"{start}{negative} =", answers=answers)
 
 
-task = Task("class_init", "in `__init__`, `self.edges =` goes on with ` edges`, `self.nodes =` with ` nodes`", generate)
+TASK = Task("class_init", "in `__init__`, `self.edges =` goes on with ` edges`, `self.nodes =` with ` nodes`", generate)

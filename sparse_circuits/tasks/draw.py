@@ -19,6 +19,8 @@ Choice = TypeVar("Choice")
 N_TARGET_NAMES = 12
 """Names set apart for the target of one pair, so that no filler mentions them."""
 
+INDENTS = ("    ", "        ")
+
 MAX_FILLERS = 4
 """Filler statements before the one that balances the lengths."""
 
@@ -38,7 +40,8 @@ class Draw:
         names = rng.sample(self._words.names, len(self._words.names))
         self._target_names, self._filler_names = names[:N_TARGET_NAMES], names[N_TARGET_NAMES:]
         self._fillers: list[str] = []
-        self.indent = rng.choice(("    ", "    ", "        "))
+        self.indent = rng.choice(INDENTS)
+        """The indentation of the target line and the fillers."""
 
     def choice(self, options: Sequence[Choice]) -> Choice:
         """Return one of the options."""
@@ -109,10 +112,10 @@ class Draw:
             longer_by: guesses of how many tokens the positive target is longer than the negative one; 0 needs no balance.
             functions: name of the enclosing function on each side, where it is not the same.
         """
-        functions = functions or (self.function(),) * 2
         arguments = self._rng.sample(self._filler_names, 2)
-        before = self._opening(arguments) + self.fillers(0, MAX_FILLERS)
+        functions = functions or (self.function(),) * 2
         headers = [f"def {function}({', '.join(arguments)}):\n" for function in functions]
+        before = self._opening(*arguments) + self.fillers(0, MAX_FILLERS)
         balance = self._balance(self.choice(longer_by))
         targets = positive, negative
         prompts = [head + before + line + target for head, line, target in zip(headers, balance, targets, strict=True)]
@@ -122,12 +125,11 @@ class Draw:
         self._fillers.append(form.format(*names))
         return self._fillers[-1]
 
-    def _opening(self, arguments: Sequence[str]) -> str:
-        """Return the block that depth 2 needs, nothing at depth 1."""
-        if len(self.indent) == 4:
+    def _opening(self, data: str, item: str) -> str:
+        """Return the head of the block that depth 2 stands in, nothing at depth 1."""
+        if self.indent == INDENTS[0]:
             return ""
-        name, iterable = self.choice(self._filler_names), arguments[0]
-        return self.choice((f"    if {iterable}:\n", f"    for {name} in {iterable}:\n", f"    while {iterable}:\n"))
+        return self.choice((f"    if {data}:\n", f"    for {item} in {data}:\n", f"    while {data}:\n"))
 
     def _balance(self, n_tokens: int) -> tuple[str, str]:
         """Return two filler lines, the second `n_tokens` longer than the first, or two empty ones for 0."""

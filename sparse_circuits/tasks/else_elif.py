@@ -20,4 +20,4 @@ def _body(draw: Draw) -> str:
     return draw.fillers(1, 2, deeper="    ") + draw.choice(("", end))
 
 
-task = Task("else_elif", "`else` goes on with `:`, `elif` with anything but `:`", generate, Scoring.complement)
+TASK = Task("else_elif", "`else` goes on with `:`, `elif` with anything but `:`", generate, Scoring.complement)

@@ -17,4 +17,4 @@ def generate(draw: Draw) -> Pair:
     )
 
 
-task = Task("enumerate_range", "`for i, node in` goes on with ` enumerate`, `for i in` with ` range`", generate)
+TASK = Task("enumerate_range", "`for i, node in` goes on with ` enumerate`, `for i in` with ` range`", generate)

@@ -18,4 +18,4 @@ def generate(draw: Draw) -> Pair:
     return draw.pair(f"{start}{defaults}, {last}", f"{start}{plain}, {last}", answers=("=None", "):\n"))
 
 
-task = Task("final_kwarg", "`def f(data=None, key` goes on with `=None`, `def f(data, items, key` with `):`", generate)
+TASK = Task("final_kwarg", "`def f(data=None, key` goes on with `=None`, `def f(data, items, key` with `):`", generate)

@@ -11,4 +11,4 @@ def generate(draw: Draw) -> Pair:
     return draw.pair(f"{draw.indent}for {name}", f"{draw.indent}while {name}", answers=(" in", ":\n"))
 
 
-task = Task("for_while", "`for node` goes on with ` in`, `while node` with `:`", generate)
+TASK = Task("for_while", "`for node` goes on with ` in`, `while node` with `:`", generate)

@@ -16,4 +16,4 @@ def generate(draw: Draw) -> Pair:
     )
 
 
-task = Task("if_equals", "`if value` goes on with ` ==`, `value` at the start of a line with ` =`", generate)
+TASK = Task("if_equals", "`if value` goes on with ` ==`, `value` at the start of a line with ` =`", generate)

@@ -19,4 +19,4 @@ def generate(draw: Draw) -> Pair:
     )
 
 
-task = Task("if_ternary", "`value = data.get() if graph` goes on with ` else`, the statement `if graph` with `:`", generate)
+TASK = Task("if_ternary", "`value = data.get() if graph` goes on with ` else`, the statement `if graph` with `:`", generate)

@@ -15,4 +15,4 @@ def generate(draw: Draw) -> Pair:
     )
 
 
-task = Task("indent_for", "the line after `for node in graph:` stands deeper than the one after `node = not graph`", generate)
+TASK = Task("indent_for", "the line after `for node in graph:` stands deeper than the one after `node = not graph`", generate)

@@ -16,4 +16,4 @@ def generate(draw: Draw) -> Pair:
     )
 
 
-task = Task("lambda_func", "`key=lambda node` goes on with `:`, `def node` with `(`", generate, Scoring.prefix_set)
+TASK = Task("lambda_func", "`key=lambda node` goes on with `:`, `def node` with `(`", generate, Scoring.prefix_set)

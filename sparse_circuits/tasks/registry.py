@@ -30,7 +30,7 @@ NAMES = (
     "while_return_true",
 )
 
-TASKS: dict[str, Task] = {name: import_module(f"sparse_circuits.tasks.{name}").task for name in NAMES}
+TASKS: dict[str, Task] = {name: import_module(f"sparse_circuits.tasks.{name}").TASK for name in NAMES}
 
 
 def get_task(name: str) -> Task:

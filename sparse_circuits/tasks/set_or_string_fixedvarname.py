@@ -12,4 +12,4 @@ def generate(draw: Draw) -> Pair:
     return pair_for(draw, SHARED_NAME)
 
 
-task = Task("set_or_string_fixedvarname", "set_or_string, where the variable is always `current`", generate)
+TASK = Task("set_or_string_fixedvarname", "set_or_string, where the variable is always `current`", generate)

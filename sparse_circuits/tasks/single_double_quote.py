@@ -16,4 +16,4 @@ def generate(draw: Draw) -> Pair:
     return draw.pair(f'{before}{call}("{text}', f"{before}{call}('{text}", answers=('")\n', "')\n"))
 
 
-task = Task("single_double_quote", "`print(\"total cost` closes with `\")`, `print('total cost` with `')`", generate)
+TASK = Task("single_double_quote", "`print(\"total cost` closes with `\")`, `print('total cost` with `')`", generate)

@@ -12,4 +12,4 @@ def generate(draw: Draw) -> Pair:
     return draw.pair(positive, negative, answers=(":", "\n"), longer_by=(1,))
 
 
-task = Task("var_if", "`if value == True` goes on with `:`, `value = True` with a new line", generate, Scoring.prefix_set)
+TASK = Task("var_if", "`if value == True` goes on with `:`, `value = True` with a new line", generate, Scoring.prefix_set)

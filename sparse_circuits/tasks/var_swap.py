@@ -13,4 +13,4 @@ def generate(draw: Draw) -> Pair:
     return draw.pair(positive, negative, answers=(f" {left}\n", f" {right}\n"))
 
 
-task = Task("var_swap", "`left, right = right,` goes on with ` left`, `right, left = left,` with ` right`", generate)
+TASK = Task("var_swap", "`left, right = right,` goes on with ` left`, `right, left = left,` with ` right`", generate)

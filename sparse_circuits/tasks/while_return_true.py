@@ -10,7 +10,7 @@ def generate(draw: Draw) -> Pair:
     return draw.pair(f"{draw.indent}while True", f"{draw.indent}return True", answers=(":\n", "\n"))
 
 
-task = Task(
+TASK = Task(
     "while_return_true",
     "`while True` goes on with `:`, `return True` with anything but `:`",
     generate,
