@@ -11,7 +11,7 @@ from sparse_circuits.data.corpus import SourceConfig, SourceKind
 from sparse_circuits.data.idioms import idiom_documents
 from sparse_circuits.data.sources import Stdlib
 from sparse_circuits.data.tokenizer import Tokenizer
-from sparse_circuits.data.words import INPUT_FILES, OUTPUT_FILES, SHARED_NAME, WORDS, Split
+from sparse_circuits.data.words import EXTENSIONS, INPUT_FILES, OUTPUT_FILES, SHARED_NAME, WORDS, Split
 from sparse_circuits.tasks.encode import draw_pairs, raw_pairs
 from sparse_circuits.tasks.registry import TASKS
 
@@ -60,7 +60,7 @@ def test_each_answer_goes_on_to_valid_python(task):
 def test_no_split_speaks_with_the_words_of_another(task):
     for split in Split:
         seen = {word for pair in pairs(task, split) for word in re.findall("[a-z]+", " ".join(pair[:4]).lower())}
-        shared = {*INPUT_FILES, *OUTPUT_FILES, "set", "input", "split", "open", "key", *keyword.kwlist}
+        shared = {*EXTENSIONS, *INPUT_FILES, *OUTPUT_FILES, "set", "input", "split", "open", "key", *keyword.kwlist}
         assert not seen & set().union(*(words_of(other) for other in Split if other is not split)) - shared
 
 
