@@ -32,9 +32,9 @@ def replacing(path: Path) -> Iterator[Path]:
     temporary = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
         yield temporary
-        if path.is_dir():
-            shutil.rmtree(path)
         _flush(temporary)
+        if path.is_dir():  # a rename cannot replace a full folder
+            shutil.rmtree(path)
         os.replace(temporary, path)
     except OSError as error:
         raise UserError(f"Could not write {path} ({error.strerror}): free space or choose another folder.") from error

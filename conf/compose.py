@@ -1,0 +1,129 @@
+"""From overrides to a verb's dataclass: Hydra composes, its complaints become one sentence, and it stops at this door."""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import hydra
+from hydra.core.config_store import ConfigStore
+from hydra.core.hydra_config import HydraConfig
+from hydra.errors import HydraException
+from hydra.types import RunMode
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from sparse_circuits.conf.verbs import VERBS
+from sparse_circuits.errors import UserError, nearest
+
+FOLDER = "sparse_circuits.conf"
+KINDS = {"Integer": "a whole number", "Float": "a number", "Boolean": "true or false"}
+# A run folder explains itself, so Hydra writes none of its own.
+QUIET = (
+    "hydra.output_subdir=null",
+    "hydra.run.dir=.",
+    "hydra.sweep.dir=.",
+    "hydra.sweep.subdir=.",
+    "hydra/job_logging=none",
+    "hydra/hydra_logging=none",
+)
+
+
+def config_class(verb: str) -> type:
+    """Return the dataclass of a verb."""
+    return VERBS[verb]
+
+
+def compose(verb: str, overrides: Sequence[str] = ()) -> Any:
+    """Return the verb's config with the overrides of the command line, as its dataclass.
+
+    Raises:
+        UserError: an unknown preset, key or value, with the nearest name; or a setting that cannot be.
+    """
+    register()
+    try:
+        with hydra.initialize_config_module(FOLDER, version_base="1.3"):
+            return to_object(hydra.compose(verb, overrides=list(overrides)))
+    except (HydraException, OmegaConfBaseException) as error:
+        raise UserError(_one_sentence(error, verb)) from error
+
+
+def sweep(verb: str, arguments: Sequence[str], job: Callable[[Any], None]) -> None:
+    """Hand the command line to Hydra itself, for `--multirun`, its launchers and its other flags.
+
+    Each job of a multirun gets a run folder of its own: its overrides are appended to the name.
+    """
+    register()
+
+    def run(config: DictConfig) -> None:
+        here = HydraConfig.get()
+        if here.mode is RunMode.MULTIRUN:
+            config.run = f"{config.run}/{re.sub(r'[^a-zA-Z0-9=.,_-]', '_', here.job.override_dirname)}"
+        job(to_object(config))
+
+    sys.argv = [f"sparse-circuits {verb}", *QUIET, *arguments]
+    hydra.main(version_base="1.3", config_path=f"pkg://{FOLDER}", config_name=verb)(run)()
+
+
+def register() -> None:
+    """Make every verb's dataclass known to Hydra as `<verb>_schema`."""
+    for verb, kind in VERBS.items():
+        node = OmegaConf.structured(kind)
+        _thaw(node)
+        ConfigStore.instance().store(name=f"{verb}_schema", node=node)
+
+
+def to_object(config: DictConfig) -> Any:
+    """Turn what Hydra composed into the verb's frozen dataclass, which checks its values on the way."""
+    return OmegaConf.to_object(config)
+
+
+def _thaw(node: Any) -> None:
+    """Clear the read-only flag that frozen dataclasses put on their nodes: hydra-core 1.3 cannot merge into those."""
+    OmegaConf.set_readonly(node, None)
+    for key in node if OmegaConf.is_dict(node) else range(len(node)):
+        child = node._get_node(key)
+        if OmegaConf.is_config(child) and not child._is_none():
+            _thaw(child)
+
+
+def _one_sentence(error: Exception, verb: str) -> str:
+    """Say in one sentence what Hydra says in many lines, and offer the nearest name."""
+    text = f"{error} {error.__cause__ or ''}"
+    if match := re.search(r"Could not find '(\w+)/([^']*)'", text):
+        group, name = match.groups()
+        presets = [path.stem for path in (Path(__file__).parent / group).glob("*.yaml")]
+        return f'There is no {group} preset "{name}"{nearest(name, presets)}: choose one of {", ".join(sorted(presets))}.'
+    if match := re.search(r"Could not override '([^']*)'|Key '(\w+)' (?:is )?not in|Key '(\w+)' not in", text):
+        key = next(each for each in match.groups() if each)
+        return f'{verb} has no setting "{key}"{nearest(key, _keys(verb))}: see sparse-circuits {verb} --help.'
+    if match := re.search(r"Invalid value '([^']*)', expected one of \[([^]]*)\]", text):
+        value, choices = match[1], match[2].split(", ")
+        return f'"{value}" is no value of {_key(text)}{nearest(value, choices)}: choose one of {", ".join(choices)}.'
+    if match := re.search(r"Value '([^']*)' of type '\w+' could not be converted to (\w+)", text):
+        return f'{_key(text)} takes {KINDS.get(match[2], match[2])}, not "{match[1]}".'
+    return f"{' '.join(text.split())}: see sparse-circuits {verb} --help."
+
+
+def _key(text: str) -> str:
+    """Return the full name of the setting that OmegaConf complains about."""
+    match = re.search(r"full_key: (\S+)", text)
+    return match[1] if match else "this setting"
+
+
+def _keys(verb: str) -> list[str]:
+    """Return every setting of the verb, written as on the command line."""
+
+    def walk(node: Any, prefix: str) -> list[str]:
+        found = []
+        for key in node:
+            child = node._get_node(key)
+            found.append(f"{prefix}{key}")
+            if OmegaConf.is_dict(child) and not child._is_none():
+                found += walk(child, f"{prefix}{key}.")
+        return found
+
+    return walk(OmegaConf.structured(VERBS[verb]), "")

@@ -1,0 +1,90 @@
+"""What each verb of the command line can be told; `sparse-circuits VERB --help` prints this."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from sparse_circuits.circuits import ExtractConfig
+from sparse_circuits.data import DataConfig
+from sparse_circuits.data.words import Split
+from sparse_circuits.training.config import TrainConfig
+
+
+@dataclass(frozen=True)
+class DataVerb(DataConfig):
+    """Prepare the corpus: read, de-duplicate, split, learn the vocabulary, pack."""
+
+
+@dataclass(frozen=True)
+class TrainVerb(TrainConfig):
+    """Train a weight-sparse transformer."""
+
+    run: Path = Path("runs/train")
+    """Run folder to write; in a multirun the overrides are appended to its name."""
+    resume: bool = False
+    """Go on with the run in that folder."""
+    l0_fraction: float = 1 / 16
+    """Share of the entries of every weight tensor that stays nonzero (sets sparsity.l0_fraction)."""
+    tasks: list[str] = field(default_factory=lambda: ["all"])
+    """Tasks evaluated while training: names, pairs.jsonl, module:TASK, or all; [] for none."""
+
+
+@dataclass(frozen=True)
+class TasksVerb:
+    """Examine tasks with a tokenizer and, when there is one, a model."""
+
+    run: Path | None = None
+    """Run folder whose tokenizer and model are examined."""
+    tokenizer: Path | None = None
+    """A tokenizer.json to examine without a model."""
+    tasks: list[str] = field(default_factory=lambda: ["all"])
+    """Tasks: names, pairs.jsonl, module:TASK, or all."""
+    split: Split = Split.held_out
+    """Split from which pairs are drawn."""
+    n_pairs: int = 200
+    """Valid pairs that each task has to yield."""
+    seed: int = 0
+    """Seed of the draws."""
+
+
+@dataclass(frozen=True)
+class ExtractVerb:
+    """Extract the circuit behind each task from the model of a run."""
+
+    run: Path = Path("runs/train")
+    """Run folder with the model; circuits go to its circuits/."""
+    tasks: list[str] = field(default_factory=lambda: ["all"])
+    """Tasks: names, pairs.jsonl, module:TASK, or all (those that the model knows)."""
+    extract: ExtractConfig = field(default_factory=ExtractConfig)
+    """How circuits are found and measured."""
+    overwrite: bool = False
+    """Extract again where the run already has the circuit."""
+
+
+@dataclass(frozen=True)
+class ReportVerb:
+    """Write a run's report: one self-contained page."""
+
+    run: Path = Path("runs/train")
+    """Run folder to report on."""
+
+
+@dataclass(frozen=True)
+class QuickstartVerb(TrainVerb):
+    """The whole walk in some minutes: corpus, sparse model, circuits, report."""
+
+    extract: ExtractConfig = field(default_factory=ExtractConfig)
+    """How circuits are found and measured."""
+    n_circuits: int = 6
+    """Most tasks for which a circuit is extracted, those the model knows best first."""
+
+
+VERBS = {
+    "data": DataVerb,
+    "train": TrainVerb,
+    "tasks": TasksVerb,
+    "extract": ExtractVerb,
+    "report": ReportVerb,
+    "quickstart": QuickstartVerb,
+}

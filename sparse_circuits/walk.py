@@ -1,0 +1,278 @@
+"""The walk, verb by verb: each function takes the verb's config, does its work in a run folder, and says what it found.
+
+Called by the command line; from Python the rooms themselves are as short to call.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+from rich.table import Table
+
+from sparse_circuits.circuits import (
+    Circuit,
+    ExtractConfig,
+    Means,
+    extract,
+    load_means,
+    measure_means,
+    save_means,
+)
+from sparse_circuits.circuits.means import MEANS_FILE
+from sparse_circuits.data import DataConfig, Loader, Tokenizer, prepare
+from sparse_circuits.errors import UserError
+from sparse_circuits.model import Transformer
+from sparse_circuits.plain import from_plain
+from sparse_circuits.report import write_report
+from sparse_circuits.run import read_json, write_json
+from sparse_circuits.tasks import TASKS, Diagnosis, Task, Verdict, diagnosis_table, examine, find_task, task_evaluator
+from sparse_circuits.training.config import TrainConfig
+from sparse_circuits.training.export import Trained, load_trained
+from sparse_circuits.training.pretrain import Evaluator, pretrain
+
+if TYPE_CHECKING:
+    from sparse_circuits.conf.verbs import DataVerb, ExtractVerb, QuickstartVerb, ReportVerb, TasksVerb, TrainVerb
+
+MEANS_TOKENS = 200_000
+
+
+def data(config: DataVerb, console: Console) -> None:
+    """Prepare the corpus and print what is in it."""
+    dataset = prepare(config)
+    table = Table(title=f"corpus {dataset.hash[:12]} in {dataset.folder}")
+    for name in ("source", "documents", "training tokens", "validation tokens", "licence"):
+        table.add_column(name)
+    for source in dataset.manifest["sources"]:
+        counts = [source["train"], source["validation"]]
+        documents = sum(each["n_documents"] for each in counts)
+        tokens = [f"{each['n_tokens']:,}" for each in counts]
+        table.add_row(source["title"], f"{documents:,}", *tokens, source["licence"])
+    console.print(table)
+    console.print(f"{len(dataset.train):,} training tokens, vocabulary of {dataset.tokenizer.d_vocab:,}")
+
+
+def train(config: TrainVerb, console: Console) -> Trained:
+    """Train a model into its run folder."""
+    tasks = find_tasks(config.tasks)
+    settings = {name: getattr(config, name) for name in TrainConfig.__dataclass_fields__}
+    trained = pretrain(
+        TrainConfig(**settings),
+        config.run,
+        resume=config.resume,
+        evaluators=[evaluate_tasks(tasks)] if tasks else [],
+        console=console,
+    )
+    found = read_json(config.run / "model.json")
+    console.print(
+        f"validation loss {found['validation_loss']:.3f} nats, {found['n_nonzero']:,} of {found['n_entries']:,} weights "
+        f"nonzero ({found['l0_fraction']:.4f}; bigram table apart), model in {config.run / 'model'}"
+    )
+    return trained
+
+
+def evaluate_tasks(tasks: Sequence[Task]) -> Evaluator:
+    """Return an evaluator of tasks for the training loop; pairs are drawn when the tokenizer is there."""
+    ready: dict[str, Evaluator] = {}
+
+    def evaluator(model: Transformer, tokenizer: Tokenizer) -> dict[str, float]:
+        if tokenizer.hash not in ready:
+            ready[tokenizer.hash] = task_evaluator(tasks, tokenizer, device=model.embed.weight.device)
+        return ready[tokenizer.hash](model)
+
+    return evaluator
+
+
+def tasks(config: TasksVerb, console: Console) -> list[Diagnosis]:
+    """Examine tasks and print the doctor's table."""
+    if (config.run is None) == (config.tokenizer is None):
+        raise UserError("Say what to examine: run=RUN_FOLDER for its model and tokenizer, or tokenizer=tokenizer.json alone.")
+    model = None
+    if config.run:
+        model, tokenizer = load_trained(config.run)
+    else:
+        tokenizer = Tokenizer.load(config.tokenizer)
+    diagnoses = examine(
+        find_tasks(config.tasks),
+        tokenizer,
+        model=model,
+        bigram=bigram_of(model),
+        split=config.split,
+        n_pairs=config.n_pairs,
+        seed=config.seed,
+    )
+    console.print(diagnosis_table(diagnoses))
+    if config.run:
+        write_json(config.run / "tasks.json", [diagnosis.to_dict() for diagnosis in diagnoses])
+    return diagnoses
+
+
+def bigram_of(model: Transformer | None) -> Any:
+    """Return what a token's bigram row alone would answer, if the model has such a table."""
+    return None if model is None or model.bigram is None else lambda ids: model.bigram[ids]
+
+
+def find_tasks(references: Sequence[str]) -> list[Task]:
+    """Return the tasks that the references name, `all` standing for the twenty."""
+    return [task for name in references for task in (TASKS.values() if name == "all" else [find_task(name)])]
+
+
+def extract_circuits(config: ExtractVerb, console: Console) -> list[Circuit]:
+    """Extract the circuits of tasks, leaving out, with the reason, those that the model does not know."""
+    trained = load_trained(config.run)
+    means = means_of(config.run, trained.model)
+    circuits = []
+    for task in find_tasks(config.tasks):
+        path = circuit_path(config.run, task.name)
+        if path.exists() and not config.overwrite:
+            circuits.append(Circuit.load(path))
+            continue
+        try:
+            circuits.append(extract_one(trained, task, means, run=config.run, config=config.extract))
+        except UserError as error:
+            if config.tasks != ["all"]:
+                raise
+            console.print(f"[dim]{error}[/dim]")
+    console.print(circuit_table(circuits))
+    return circuits
+
+
+def extract_one(trained: Trained, task: Task, means: Means, *, run: Path, config: ExtractConfig) -> Circuit:
+    """Extract one circuit and save it in the run folder."""
+    circuit = extract(trained.model, task, trained.tokenizer, means, config=config)
+    circuit.save(circuit_path(run, task.name))
+    return circuit
+
+
+def circuit_path(run: Path, task: str) -> Path:
+    """Return the file of a task's circuit."""
+    return run / "circuits" / f"{task}.safetensors"
+
+
+def means_of(run: Path, model: Transformer) -> Means:
+    """Return the mean activations of a run's model, measured once over its training tokens and kept."""
+    path = run / MEANS_FILE
+    if path.exists():
+        return load_means(path, model)
+    dataset = prepare(from_plain(DataConfig, read_json(run / "run.json")["config"]["data"]))
+    batches = Loader(dataset.train, batch_size=32, n_ctx=model.config.n_ctx, seed=0)
+    means = measure_means(model, batches, n_tokens=MEANS_TOKENS)
+    save_means(means, path)
+    return means
+
+
+def report(config: ReportVerb, console: Console) -> Path:
+    """Write a run's page and print where it is."""
+    path = write_report(config.run)
+    console.print(f"report: {path}")
+    return path
+
+
+def quickstart(config: QuickstartVerb, console: Console) -> dict[str, Any]:
+    """Walk the whole way in one run folder; a finished walk prints its summary again, an interrupted one goes on."""
+    path = config.run / "summary.json"
+    if not path.exists():
+        started = time.monotonic()
+        trained = train(config, console)
+        diagnoses = examine(list(TASKS.values()), trained.tokenizer, model=trained.model, bigram=bigram_of(trained.model))
+        write_json(config.run / "tasks.json", [diagnosis.to_dict() for diagnosis in diagnoses])
+        console.print(diagnosis_table(diagnoses))
+        circuits = extract_known(trained, diagnoses, config=config, console=console)
+        summary = {"seconds": time.monotonic() - started, **summarise(config, diagnoses, circuits)}
+        write_json(path, summary)
+        write_report(config.run)
+    summary = read_json(path)
+    console.print(summary_table(summary))
+    console.print(f"{summary['seconds']:.0f} seconds; report: {config.run / 'report.html'}")
+    return summary
+
+
+def extract_known(
+    trained: Trained, diagnoses: Sequence[Diagnosis], *, config: QuickstartVerb, console: Console
+) -> dict[str, Circuit]:
+    """Extract circuits for the tasks that the model knows, best known first, at most `n_circuits` of them."""
+    means = means_of(config.run, trained.model)
+    known = [diagnosis for diagnosis in diagnoses if diagnosis.verdict is Verdict.known]
+    known.sort(key=lambda diagnosis: diagnosis.evaluation.loss)
+    circuits = {}
+    for diagnosis in known[: config.n_circuits]:
+        console.print(f"extracting {diagnosis.task} ...")
+        try:
+            task = TASKS[diagnosis.task]
+            circuits[task.name] = extract_one(trained, task, means, run=config.run, config=config.extract)
+        except UserError as error:
+            console.print(f"[dim]{error}[/dim]")
+    return circuits
+
+
+def summarise(config: QuickstartVerb, diagnoses: Sequence[Diagnosis], circuits: dict[str, Circuit]) -> dict[str, Any]:
+    """Return the numbers of the walk: tokens, loss, L0, and of every task what is known of it."""
+    model = read_json(config.run / "model.json")
+    rows = []
+    for diagnosis in diagnoses:
+        evaluation = diagnosis.evaluation
+        row = {
+            "name": diagnosis.task,
+            "known": diagnosis.verdict is Verdict.known,
+            "accuracy": evaluation.accuracy if evaluation else None,
+            "loss": evaluation.loss if evaluation else None,
+        }
+        if diagnosis.task in circuits:
+            row |= card_numbers(circuits[diagnosis.task])
+        rows.append(row)
+    return {
+        "tokens": config.n_steps * config.tokens_per_step,
+        "loss": model["validation_loss"],
+        "l0": model["l0_fraction"],
+        "tasks": rows,
+    }
+
+
+def card_numbers(circuit: Circuit) -> dict[str, float]:
+    """Return the numbers of a circuit that are printed."""
+    card = circuit.card
+    return {
+        "n_nodes": card.n_nodes,
+        "n_edges": card.n_edges,
+        "circuit_loss": card.circuit.loss,
+        "necessity_loss": card.necessity.loss,
+        "random_loss": card.random.loss,
+        "outside_loss": card.outside.loss,
+    }
+
+
+def circuit_table(circuits: Sequence[Circuit]) -> Table:
+    """Return the circuits' numbers as a table."""
+    return _table("circuits", [{"name": circuit.spec.name, **card_numbers(circuit)} for circuit in circuits])
+
+
+def summary_table(summary: dict[str, Any]) -> Table:
+    """Return the walk's numbers as a table of tasks, those with a circuit first."""
+    title = f"{summary['tokens']:,} tokens, validation loss {summary['loss']:.3f}, L0 {summary['l0']:.4f}"
+    rows = sorted(summary["tasks"], key=lambda row: ("n_edges" not in row, row["name"]))
+    return _table(title, rows)
+
+
+def _table(title: str, rows: Sequence[dict[str, Any]]) -> Table:
+    table = Table(title=title)
+    columns = list(dict.fromkeys(key for row in rows for key in row))
+    for column in columns:
+        table.add_column(column, justify="left" if column == "name" else "right")
+    for row in rows:
+        table.add_row(*(_cell(row.get(column)) for column in columns))
+    return table
+
+
+def _cell(value: Any) -> str:
+    match value:
+        case None:
+            return ""
+        case bool():
+            return "yes" if value else "no"
+        case float():
+            return f"{value:.3f}"
+        case _:
+            return str(value)
