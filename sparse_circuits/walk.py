@@ -8,7 +8,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from rich.console import Console
 from rich.table import Table
@@ -23,6 +23,7 @@ from sparse_circuits.circuits import (
     save_means,
 )
 from sparse_circuits.circuits.means import MEANS_FILE
+from sparse_circuits.conf.verbs import DataVerb, ExtractVerb, QuickstartVerb, ReportVerb, TasksVerb, TrainVerb
 from sparse_circuits.data import DataConfig, Loader, Tokenizer, prepare
 from sparse_circuits.errors import UserError
 from sparse_circuits.model import Transformer
@@ -33,9 +34,6 @@ from sparse_circuits.tasks import TASKS, Diagnosis, Task, Verdict, diagnosis_tab
 from sparse_circuits.training.config import TrainConfig
 from sparse_circuits.training.export import Trained, load_trained
 from sparse_circuits.training.pretrain import Evaluator, pretrain
-
-if TYPE_CHECKING:
-    from sparse_circuits.conf.verbs import DataVerb, ExtractVerb, QuickstartVerb, ReportVerb, TasksVerb, TrainVerb
 
 MEANS_TOKENS = 200_000
 
@@ -80,7 +78,8 @@ def evaluate_tasks(tasks: Sequence[Task]) -> Evaluator:
 
     def evaluator(model: Transformer, tokenizer: Tokenizer) -> dict[str, float]:
         if tokenizer.hash not in ready:
-            ready[tokenizer.hash] = task_evaluator(tasks, tokenizer, device=model.embed.weight.device)
+            n_ctx, device = model.config.n_ctx, model.embed.weight.device
+            ready[tokenizer.hash] = task_evaluator(tasks, tokenizer, max_tokens=n_ctx, device=device)
         return ready[tokenizer.hash](model)
 
     return evaluator
@@ -103,6 +102,7 @@ def tasks(config: TasksVerb, console: Console) -> list[Diagnosis]:
         split=config.split,
         n_pairs=config.n_pairs,
         seed=config.seed,
+        max_tokens=model.config.n_ctx if model else None,
     )
     console.print(diagnosis_table(diagnoses))
     if config.run:
@@ -177,9 +177,7 @@ def quickstart(config: QuickstartVerb, console: Console) -> dict[str, Any]:
     if not path.exists():
         started = time.monotonic()
         trained = train(config, console)
-        diagnoses = examine(list(TASKS.values()), trained.tokenizer, model=trained.model, bigram=bigram_of(trained.model))
-        write_json(config.run / "tasks.json", [diagnosis.to_dict() for diagnosis in diagnoses])
-        console.print(diagnosis_table(diagnoses))
+        diagnoses = tasks(TasksVerb(run=config.run), console)
         circuits = extract_known(trained, diagnoses, config=config, console=console)
         summary = {"seconds": time.monotonic() - started, **summarise(config, diagnoses, circuits)}
         write_json(path, summary)

@@ -104,6 +104,7 @@ def examine(
     split: Split = Split.validation,
     n_pairs: int = 200,
     seed: int = 0,
+    max_tokens: int | None = None,
     device: torch.device | str = "cpu",
 ) -> list[Diagnosis]:
     """Examine each task with a tokenizer and, when given, a model.
@@ -112,6 +113,7 @@ def examine(
         model: `model(tokens, at=last)` gives logits (n_prompts, d_vocab).
         bigram: the bigram table's logits (n_prompts, d_vocab) for the ids of the last tokens.
         n_pairs: valid pairs that a task has to yield.
+        max_tokens: the longest prompt allowed, the model's n_ctx.
         device: where model and bigram table are.
 
     Raises:
@@ -121,7 +123,7 @@ def examine(
         check_vocabulary(model, tokenizer, device=device)
     diagnoses = []
     for task in tasks:
-        drawn = draw_pairs(task, tokenizer, split=split, n_pairs=n_pairs, seed=seed)
+        drawn = draw_pairs(task, tokenizer, split=split, n_pairs=n_pairs, seed=seed, max_tokens=max_tokens)
         is_valid = len(drawn.pairs) == n_pairs
         evaluation = bigram_loss = None
         if is_valid:

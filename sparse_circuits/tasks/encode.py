@@ -1,9 +1,9 @@
 """From a task's text pairs to token ids, keeping only pairs that ask exactly one question (Gao et al. 2025, section 2.2).
 
-A prompt's answer is what encode(prompt + answer) adds to encode(prompt). Tokenizers differ in how they cut, so four things
-can spoil a pair: the sides are not equally long, an answer merges into its prompt's last token, the answers never part, or
-the pair has been drawn before. Such draws are dropped and counted. Where both answers start with the same tokens, those join
-the prompts, and the answers are the first tokens that differ.
+A prompt's answer is what encode(prompt + answer) adds to encode(prompt). Tokenizers differ in how they cut, so five things
+can spoil a pair: the sides are not equally long, an answer merges into its prompt's last token, the answers never part, the
+prompt is longer than the model reads, or the pair has been drawn before. Such draws are dropped and counted. Where both
+answers start with the same tokens, those join the prompts, and the answers are the first tokens that differ.
 """
 
 import random
@@ -35,6 +35,7 @@ class Drop(Enum):
     same_prompt = "both prompts alike"
     boundary = "answer merges into the prompt"
     same_answer = "both answers the same token"
+    too_long = "longer than the model reads"
     duplicate = "duplicate"
 
 
@@ -119,8 +120,14 @@ def _n_shared(first: Sequence[int], second: Sequence[int]) -> int:
     return sum(1 for _ in takewhile(lambda ids: ids[0] == ids[1], zip(first, second, strict=False)))
 
 
-def draw_pairs(task: Task, tokenizer: Tokenizer, *, split: Split, n_pairs: int, seed: int) -> Drawn:
-    """Draw until `n_pairs` distinct valid pairs are found, or give up after 20 draws for each pair asked for."""
+def draw_pairs(
+    task: Task, tokenizer: Tokenizer, *, split: Split, n_pairs: int, seed: int, max_tokens: int | None = None
+) -> Drawn:
+    """Draw until `n_pairs` distinct valid pairs are found, or give up after 20 draws for each pair asked for.
+
+    Args:
+        max_tokens: the longest prompt allowed, a model's n_ctx; None: any length.
+    """
     drawn, seen = Drawn([], [], Counter()), set()
     draws = raw_pairs(task, split=split, seed=seed)
     while len(drawn.pairs) < n_pairs and drawn.n_draws < MAX_DRAWS_PER_PAIR * n_pairs:
@@ -128,6 +135,8 @@ def draw_pairs(task: Task, tokenizer: Tokenizer, *, split: Split, n_pairs: int, 
         encoded = encode_pair(pair, tokenizer)
         if encoded in seen:
             encoded = Drop.duplicate
+        elif max_tokens and isinstance(encoded, EncodedPair) and len(encoded.positive) > max_tokens:
+            encoded = Drop.too_long
         if isinstance(encoded, Drop):
             drawn.dropped[encoded] += 1
             continue
@@ -137,13 +146,18 @@ def draw_pairs(task: Task, tokenizer: Tokenizer, *, split: Split, n_pairs: int, 
     return drawn
 
 
-def encode_pairs(task: Task, tokenizer: Tokenizer, *, split: Split, n_pairs: int, seed: int) -> PairBatch:
+def encode_pairs(
+    task: Task, tokenizer: Tokenizer, *, split: Split, n_pairs: int, seed: int, max_tokens: int | None = None
+) -> PairBatch:
     """Return `n_pairs` valid pairs, distinct as token ids; the same arguments give the same batch.
+
+    Args:
+        max_tokens: the longest prompt allowed, a model's n_ctx; None: any length.
 
     Raises:
         UserError: the task yields too few valid pairs, with the reasons.
     """
-    drawn = draw_pairs(task, tokenizer, split=split, n_pairs=n_pairs, seed=seed)
+    drawn = draw_pairs(task, tokenizer, split=split, n_pairs=n_pairs, seed=seed, max_tokens=max_tokens)
     if len(drawn.pairs) < n_pairs:
         raise UserError(
             f'Task "{task.name}" gave {len(drawn.pairs)} of {n_pairs} {split.name} pairs in {drawn.n_draws} draws with this'

@@ -86,14 +86,21 @@ def task_evaluator(
     split: Split = Split.validation,
     n_pairs: int = 64,
     seed: int = 0,
+    max_tokens: int | None = None,
     device: torch.device | str = "cpu",
 ) -> Callable[[Model], dict[str, float]]:
     """Return a function of a model that gives each task's loss and accuracy and how many tasks it knows.
 
+    Args:
+        max_tokens: the longest prompt allowed, the model's n_ctx.
+
     Raises:
         UserError: a task yields too few valid pairs with this tokenizer.
     """
-    batches = {task.name: encode_pairs(task, tokenizer, split=split, n_pairs=n_pairs, seed=seed).to(device) for task in tasks}
+    batches = {
+        task.name: encode_pairs(task, tokenizer, split=split, n_pairs=n_pairs, seed=seed, max_tokens=max_tokens).to(device)
+        for task in tasks
+    }
 
     def metrics(model: Model) -> dict[str, float]:
         results = {name: evaluate(model, batch) for name, batch in batches.items()}

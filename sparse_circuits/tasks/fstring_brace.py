@@ -19,4 +19,4 @@ def generate(draw: Draw) -> Pair:
     )
 
 
-TASK = Task("fstring_brace", "`print(f\"total cost` goes on with ` {`, `print(\"total path cost` with `\")`", generate)
+TASK = Task("fstring_brace", '`print(f"total cost` goes on with ` {`, `print("total path cost` with `")`', generate)

@@ -21,4 +21,4 @@ def pair_for(draw: Draw, name: str) -> Pair:
     return draw.pair(positive, negative, answers=(f".add({item})\n", f" += {item}\n"), longer_by=(-1, 0, 1))
 
 
-TASK = Task("set_or_string", "what began as `set()` goes on with `.add`, what began as `\"\"` with ` +=`", generate)
+TASK = Task("set_or_string", 'what began as `set()` goes on with `.add`, what began as `""` with ` +=`', generate)

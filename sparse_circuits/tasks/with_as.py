@@ -17,4 +17,4 @@ def generate(draw: Draw) -> Pair:
     )
 
 
-TASK = Task("with_as", "`with open(\"a.txt\", \"r` goes on with `\") as`, `file = open(\"a.txt\", \"r` ends", generate)
+TASK = Task("with_as", '`with open("a.txt", "r` goes on with `") as`, `file = open("a.txt", "r` ends', generate)

@@ -18,4 +18,4 @@ def generate(draw: Draw) -> Pair:
     )
 
 
-TASK = Task("with_open", "`open(\"input.txt\", \"` goes on with `r`, `open(\"output.txt\", \"` with `w`", generate)
+TASK = Task("with_open", '`open("input.txt", "` goes on with `r`, `open("output.txt", "` with `w`', generate)
