@@ -1,0 +1,120 @@
+"""Everything the page shows, as one JSON value read from a run folder; the page knows nothing but this.
+
+    schema    {name, version}; the version is raised when a field changes its meaning or goes
+    run       {name, config, versions, git, n_tokens, n_steps, tokens_per_step}, or null in a page without a run
+    data      {hash, n_train_tokens, n_validation_tokens, sources: [{title, share}]}, or null
+    model     model.json: {validation_loss, n_nonzero, n_entries, l0_fraction, dead_fraction: {site kind: fraction}}, or null
+    curves    see `curves.py`, or null
+    tasks     the doctor's rows (`Diagnosis.to_dict`), or null
+    circuits  a list, see `graph.py`; in the order of the tasks
+
+Losses are in nats. A number that is not finite is null, as JSON has none.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from sparse_circuits.circuits import Circuit
+from sparse_circuits.errors import UserError
+from sparse_circuits.report.curves import training_curves
+from sparse_circuits.report.graph import circuit_graph
+from sparse_circuits.run import read_json
+from sparse_circuits.training.track import read_metrics
+
+SCHEMA = {"name": "sparse_circuits.report", "version": 1}
+
+
+def run_payload(run_folder: Path) -> dict[str, Any]:
+    """Return the payload of a run folder; parts that the run has not reached are null or empty.
+
+    Raises:
+        UserError: the folder holds no run, or one of its files is damaged.
+    """
+    folder = Path(run_folder)
+    if not (folder / "run.json").is_file():
+        raise UserError(f"{folder} is no run folder (it has no run.json): give the folder that training wrote.")
+    tasks = _read(folder / "tasks.json")
+    circuits = [Circuit.load(path) for path in sorted(folder.glob("circuits/*.safetensors"))]
+    return _payload(
+        run=_run(folder),
+        data=_data(_read(folder / "data.json")),
+        model=_read(folder / "model.json"),
+        curves=training_curves(_metrics(folder / "metrics.jsonl")),
+        tasks=tasks,
+        circuits=_in_order(circuits, [row["task"] for row in tasks or ()]),
+    )
+
+
+def circuit_payload(circuit: Circuit) -> dict[str, Any]:
+    """Return the payload of one circuit without its run."""
+    return _payload(circuits=[circuit])
+
+
+def to_json(payload: dict[str, Any]) -> str:
+    """Return a payload as compact JSON."""
+    return json.dumps(_finite(payload), ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+
+
+def _payload(*, circuits: Iterable[Circuit], **parts: Any) -> dict[str, Any]:
+    absent = dict.fromkeys(("run", "data", "model", "curves", "tasks"))
+    return {"schema": SCHEMA, **absent, **parts, "circuits": [circuit_graph(circuit) for circuit in circuits]}
+
+
+def _run(folder: Path) -> dict[str, Any]:
+    run = read_json(folder / "run.json")
+    try:
+        config = run["config"]
+        tokens_per_step = config["batch_size"] * config["model"]["n_ctx"]
+        n_steps = config["n_tokens"] // tokens_per_step
+    except (KeyError, TypeError) as error:
+        raise UserError(
+            f"{folder}/run.json is not of a training run ({error!r}): give the folder that training wrote."
+        ) from error
+    return {
+        "name": folder.resolve().name,
+        **run,
+        "n_tokens": n_steps * tokens_per_step,
+        "n_steps": n_steps,
+        "tokens_per_step": tokens_per_step,
+    }
+
+
+def _data(manifest: dict[str, Any] | None) -> dict[str, Any] | None:
+    if manifest is None:
+        return None
+    counts = {key: manifest[key] for key in ("hash", "n_train_tokens", "n_validation_tokens")}
+    sources = [{"title": title, "share": source["share"]} for title, source in manifest["sources"].items()]
+    return {**counts, "sources": sources}
+
+
+def _read(path: Path) -> Any:
+    return read_json(path) if path.exists() else None
+
+
+def _metrics(path: Path) -> list[dict[str, Any]]:
+    try:
+        return read_metrics(path)
+    except ValueError as error:
+        raise UserError(f"{path} is damaged ({error}): remove the broken line, or resume the run.") from error
+
+
+def _in_order(circuits: Iterable[Circuit], names: list[str]) -> list[Circuit]:
+    rank = {name: position for position, name in enumerate(names)}
+    return sorted(circuits, key=lambda circuit: rank.get(circuit.task.name, len(rank)))
+
+
+def _finite(value: Any) -> Any:
+    match value:
+        case float():
+            return value if math.isfinite(value) else None
+        case dict():
+            return {key: _finite(each) for key, each in value.items()}
+        case list() | tuple():
+            return [_finite(each) for each in value]
+        case _:
+            return value

@@ -1,0 +1,84 @@
+import pytest
+import torch
+
+from sparse_circuits.model import Link
+from sparse_circuits.report.graph import circuit_graph
+
+
+def names(graph, links):
+    label = [f"{node['site']}[{node['channel']}]" for node in graph["nodes"]]
+    return {(label[source], label[target]): weight for source, target, weight in links}
+
+
+def test_edges_are_the_models_weights_exactly(make_circuit, model):
+    graph = circuit_graph(make_circuit())
+    edges = names(graph, graph["edges"])
+    into = model.link_weight(Link("0.mlp.act_in", "0.mlp.post_act"))
+    found = torch.tensor([edges["0.mlp.act_in[2]", "0.mlp.post_act[7]"], edges["0.mlp.act_in[5]", "0.mlp.post_act[7]"]])
+    assert torch.equal(found, into[7, [2, 5]])
+    assert len(edges) == graph["n_edges"] == 10
+
+
+def test_the_stream_joins_writers_to_later_readers_of_the_same_channel(make_circuit, model):
+    model.layers[1].attn.reader.norm.gain[5] = 1.5
+    graph = circuit_graph(make_circuit())
+    assert names(graph, graph["residual"]) == {
+        ("embed[2]", "0.mlp.act_in[2]"): None,
+        ("embed[5]", "0.mlp.act_in[5]"): None,
+        ("embed[2]", "1.attn.act_in[2]"): None,
+        ("embed[5]", "1.attn.act_in[5]"): None,
+        ("embed[9]", "final_resid[9]"): None,
+        ("0.mlp.resid_delta[5]", "1.attn.act_in[5]"): 1.5,
+        ("1.attn.resid_delta[9]", "final_resid[9]"): 1.0,
+    }
+
+
+def test_the_answers_are_read_out_through_norm_and_unembedding(make_circuit, model, tokenizer):
+    model.norm.gain[9] = 2.0
+    graph = circuit_graph(make_circuit())
+    double, single = (tokenizer.encode(text)[0] for text in ('"', "'"))
+    assert names(graph, graph["unembedding"]) == {
+        ("final_resid[9]", f"logits[{token}]"): pytest.approx(2 * model.unembed.weight[token, 9].item(), rel=1e-6)
+        for token in (double, single)
+    }
+    assert [node["text"] for node in graph["nodes"] if node["site"] == "logits"] == ['"', "'"]
+
+
+def test_ends_are_no_nodes_of_the_circuit(make_circuit):
+    graph = circuit_graph(make_circuit())
+    assert sum(node["site"] not in ("embed", "logits") for node in graph["nodes"]) == graph["n_nodes"] == 11
+
+
+def test_a_channel_lists_its_largest_tokens(make_circuit, model):
+    (node,) = [node for node in circuit_graph(make_circuit())["nodes"] if (node["site"], node["channel"]) == ("embed", 5)]
+    weights = torch.tensor([weight for _, weight in node["tokens"]])
+    assert torch.equal(weights.abs(), model.embed.weight[:, 5].abs().topk(len(weights)).values)
+
+
+def test_a_dead_embedding_channel_writes_nothing(make_circuit, model):
+    model.embed.weight[:, 5] = 0
+    graph = circuit_graph(make_circuit())
+    assert not any(source == "embed[5]" for source, _ in names(graph, graph["residual"]))
+
+
+def test_the_example_pair_has_the_circuits_own_probabilities(make_circuit):
+    circuit = make_circuit()
+    for example in circuit_graph(circuit)["examples"]:
+        opened = example["prompt"].rsplit("(", 1)[-1]
+        assert opened.startswith(example["answer"]) and example["answer"] != example["other"]
+        prediction = circuit.run(example["prompt"])
+        expected = prediction.positive if example["answer"] == '"' else prediction.negative
+        assert example["probability"] == pytest.approx(expected, rel=1e-5)
+
+
+def test_a_task_of_the_user_has_answers_but_no_example(make_circuit):
+    graph = circuit_graph(make_circuit("a_task_of_the_user"))
+    assert graph["examples"] == []
+    assert {node["text"] for node in graph["nodes"] if node["site"] == "logits"} == {'"', "'"}
+
+
+def test_checks_carry_their_bounds(make_circuit):
+    checks = {check["name"]: check for check in circuit_graph(make_circuit())["checks"]}
+    assert (checks["circuit"]["loss"], checks["circuit"]["at_most"]) == (0.125, 0.15)
+    assert (checks["necessity"]["loss"], checks["necessity"]["at_least"]) == (1.5, 0.6)
+    assert "50 random circuits" in checks["random"]["about"]
