@@ -67,9 +67,14 @@ function sparkline(values, level, title) {
     svg("title", {}, title), svg("line", { x1: 0, x2: 92, y1: y(level), y2: y(level) }), svg("path", { d: line }));
 }
 
-const path = points => points.map(([x, y], i) => `${i ? "L" : "M"}${x.toFixed(1)} ${y.toFixed(1)}`).join("");
+// The last stroke of no length shows a line of one point as a dot.
+const path = points => points.map(([x, y], i) => `${i ? "L" : "M"}${x.toFixed(1)} ${y.toFixed(1)}`).join("") + (points.length ? "h0" : "");
 const range = values => values.reduce(([low, high], value) => [Math.min(low, value), Math.max(high, value)], [Infinity, -Infinity]);
-const padded = ([low, high]) => [low - 0.04 * (high - low || 1), high + 0.04 * (high - low || 1)];
+function padded([low, high]) {
+  const margin = 0.04 * (high - low || Math.abs(high) || 1);
+  return [low - margin, high + margin];
+}
+
 const nearest = (points, step) => points.reduce((best, point) => Math.abs(point[0] - step) < Math.abs(best[0] - step) ? point : best, points[0]);
 
 function ticks(low, high) {

@@ -93,7 +93,7 @@ function checks(rows) {
 function examples(pairs) {
   return element("section", { class: "card" }, element("h3", {}, "An example pair"), pairs.map(({ prompt, answer, other, probability }) => [
     element("p", { class: "caption" }, known(probability) ? `The circuit gives the right answer probability ${probability.toFixed(4)}.` : ""),
-    element("pre", { class: "prompt" }, prompt, element("mark", {}, visible(answer)), " ", element("s", {}, visible(other)))]));
+    element("pre", { class: "prompt" }, prompt, element("mark", {}, visible(answer)), element("span", { class: "muted" }, ` not ${visible(other)}`))]));
 }
 
 function circuitSection(circuit) {
