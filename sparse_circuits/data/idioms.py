@@ -12,6 +12,7 @@ from collections.abc import Iterator
 
 from sparse_circuits.data.blocks import indented, statements
 from sparse_circuits.data.phrases import path_and_mode, plain
+from sparse_circuits.data.recipes import recipe
 from sparse_circuits.data.scribe import NAMES, Scribe
 
 IMPORTS = ("import os", "import sys", "import json", "import math", "import random", "from collections import deque")
@@ -28,7 +29,7 @@ def _document(s: Scribe) -> str:
     lines = sorted(s.sample(IMPORTS, s.number(0, 3)))
     n_lines = s.number(20, 60)
     while len(lines) < n_lines:
-        lines += ["", "", *s.choice((_function, _function, _function, _save_or_load, _class))(s)]
+        lines += ["", "", *s.choice((_function, _function, _function, _save_or_load, _class, recipe))(s)]
     return "\n".join(lines).lstrip("\n") + "\n"
 
 

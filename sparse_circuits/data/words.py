@@ -46,6 +46,8 @@ WORDS: dict[Split, Words] = {
             queue stack table limit best item number group parts cost value line path type arg files info entry headers
             stream token action target order offset buffer tag section element pattern package strings objects methods child
             member position log port flags process case handle char loop top extra content field server timeout request
+            other spec lineno master arguments example protocol res err output attribute doc col stat debug out sub dist sign
+            change exc
         """),
         functions=_words("update build apply solve prepare visit"),
         strings=_words("""
