@@ -44,11 +44,11 @@ def data(config: DataVerb, console: Console) -> None:
     table = Table(title=f"corpus {dataset.hash[:12]} in {dataset.folder}")
     for name in ("source", "documents", "training tokens", "validation tokens", "licence"):
         table.add_column(name)
-    for source in dataset.manifest["sources"]:
+    for title, source in dataset.manifest["sources"].items():
         counts = [source["train"], source["validation"]]
         documents = sum(each["n_documents"] for each in counts)
         tokens = [f"{each['n_tokens']:,}" for each in counts]
-        table.add_row(source["title"], f"{documents:,}", *tokens, source["licence"])
+        table.add_row(title, f"{documents:,}", *tokens, source["licence"])
     console.print(table)
     console.print(f"{len(dataset.train):,} training tokens, vocabulary of {dataset.tokenizer.d_vocab:,}")
 

@@ -90,7 +90,9 @@ def read_tensors(path: Path, *, kind: str) -> TensorFile:
 
 
 def _is_sparse(tensor: Tensor) -> bool:
-    return tensor.is_floating_point() and tensor.ndim >= 2 and tensor.count_nonzero() < SPARSE_BELOW * tensor.numel()
+    if not tensor.is_floating_point() or tensor.ndim < 2:
+        return False
+    return int(tensor.count_nonzero()) < SPARSE_BELOW * tensor.numel()
 
 
 def _checksum(tensors: Mapping[str, Tensor]) -> str:

@@ -71,8 +71,10 @@ def _narrowing(name: str, expansion: float) -> float:
 
 
 def _share_of(l0: int, tensors: dict[str, object], expansion: float) -> float:
-    """Return the share p at which all tensors together keep `l0` entries."""
-    weighted = sum(tensor.numel() / _narrowing(name, expansion) for name, tensor in tensors.items())
-    if l0 > weighted:
-        raise UserError(f"sparsity.l0 = {l0:,} is more than the {int(weighted):,} entries that can be kept: lower it.")
-    return l0 / weighted
+    """Return the share p, possibly above 1, at which all tensors together keep `l0` entries."""
+    share = l0 / sum(tensor.numel() / _narrowing(name, expansion) for name, tensor in tensors.items())
+    if (fullest := max(share / _narrowing(name, expansion) for name in tensors)) > 1:
+        raise UserError(
+            f"sparsity.l0 = {l0:,} would keep more entries than a tensor has: lower it to {int(l0 / fullest):,} at most."
+        )
+    return share

@@ -96,7 +96,7 @@ def test_dead_neurons_are_counted(model: Transformer) -> None:
     [
         ({"l0_fraction": 0.01}, "raise l0_fraction to 0.125"),
         ({"l0_fraction": 0.0}, "give a share above 0"),
-        ({"l0": 10**9}, "more than the"),
+        ({"l0": 10**9}, "more entries than a tensor has"),
         ({"anneal_start": 0.6}, "no interval"),
         ({"anneal": Anneal.power_law, "anneal_start": 0.0}, "cannot start at 0"),
         ({"expansion": 0.5}, "give 1 or more"),

@@ -1,0 +1,96 @@
+"""The house's law: imports run one way, importing does nothing, and a wrong shape is caught while tests run."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import jaxtyping
+import pytest
+import torch
+
+ROOT = Path(__file__).parents[1]
+PACKAGE = ROOT / "sparse_circuits"
+EVERYONE = {"shapes", "run", "errors", "plain"}
+# For each room the rooms whose values it may take; rooms side by side do not see each other.
+MAY_IMPORT = {
+    "kernels": {"kernels"},
+    "data": {"data", "kernels"},
+    "model": {"model", "kernels"},
+    "sparsity": {"sparsity", "model", "data", "kernels"},
+    "training": {"training", "sparsity", "model", "data", "kernels"},
+    "tasks": {"tasks", "sparsity", "model", "data", "kernels"},
+    "circuits": {"circuits", "tasks", "training", "sparsity", "model", "data", "kernels"},
+    "report": {"report", "circuits", "tasks", "training", "sparsity", "model", "data", "kernels"},
+}
+MAY_IMPORT["conf"] = MAY_IMPORT["report"] | {"conf"}
+MAY_IMPORT["walk"] = MAY_IMPORT["cli"] = MAY_IMPORT["conf"] | {"walk", "cli"}
+
+
+def imported_rooms(file: Path) -> set[str]:
+    names = []
+    for node in ast.walk(ast.parse(file.read_text())):
+        if isinstance(node, ast.ImportFrom) and node.module:
+            names += [f"{node.module}.{alias.name}" for alias in node.names]
+        elif isinstance(node, ast.Import):
+            names += [alias.name for alias in node.names]
+    return {name.split(".")[1] for name in names if name.startswith("sparse_circuits.") and name.count(".")}
+
+
+def files_of(room: str) -> list[Path]:
+    file = PACKAGE / f"{room}.py"
+    return [file] if file.exists() else sorted((PACKAGE / room).rglob("*.py"))
+
+
+@pytest.mark.parametrize("room", MAY_IMPORT)
+def test_imports_run_one_way(room: str) -> None:
+    files = files_of(room)
+    assert files
+    allowed = MAY_IMPORT[room] | (set() if room == "kernels" else EVERYONE)
+    for file in files:
+        assert imported_rooms(file) <= allowed, file
+
+
+def test_every_room_is_under_the_law() -> None:
+    rooms = {path.stem for path in PACKAGE.iterdir() if path.is_dir() or path.suffix == ".py"} - {"__init__", "__pycache__"}
+    assert rooms == MAY_IMPORT.keys() | EVERYONE
+
+
+def test_a_room_has_no_drawer_for_everything() -> None:
+    banned = {"utils", "util", "helpers", "common", "misc"}
+    assert not [path for path in PACKAGE.rglob("*.py") if banned & set(path.with_suffix("").parts)]
+
+
+@pytest.mark.parametrize("gate", [("wandb", "training/track.py"), ("datasets", "data/"), ("transformers", "model/dense.py")])
+def test_third_parties_enter_by_one_gate(gate: tuple[str, str]) -> None:
+    package, door = gate
+    for file in PACKAGE.rglob("*.py"):
+        if not str(file.relative_to(PACKAGE)).startswith(door):
+            tree = ast.walk(ast.parse(file.read_text()))
+            names = [a.name for n in tree if isinstance(n, ast.Import) for a in n.names]
+            assert package not in names, file
+
+
+def test_importing_the_package_and_its_help_imports_nothing_heavy() -> None:
+    code = (
+        "import sys, sparse_circuits.cli as c; c.main(['--help']); print(sorted({'torch', 'hydra', 'rich'} & set(sys.modules)))"
+    )
+    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert out.strip().endswith("[]")
+
+
+def test_a_bare_import_of_kernels_finds_no_package_of_ours() -> None:
+    assert not (ROOT / "kernels" / "__init__.py").exists()
+
+
+def test_wrong_shapes_are_caught_while_tests_run() -> None:
+    from sparse_circuits.kernels.next_token_loss import next_token_loss
+
+    with pytest.raises(jaxtyping.TypeCheckError):
+        next_token_loss(torch.zeros(3, 4), torch.zeros(5, 6), torch.zeros(3, dtype=torch.long))
+
+
+def test_readme_names_every_room() -> None:
+    text = (ROOT / "README.md").read_text()
+    for room in MAY_IMPORT:
+        assert f"{room}" in text, room
