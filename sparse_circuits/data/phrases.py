@@ -116,7 +116,7 @@ PHRASES: dict[Callable[[Scribe], str], int] = {
     flat_list: 4,
     nested_list: 3,
     dictionary: 4,
-    swap: 3,
+    swap: 4,
     ternary: 4,
     sort_by_key: 3,
     measure: 1,

@@ -43,7 +43,7 @@ WORDS: dict[Split, Words] = {
     Split.train: Words(
         names=_words("""
             data node items index result values size count start end key word total left right graph edges rows grid score
-            queue stack table limit best item number group parts cost value line path type arg files info entry headers
+            queue stack table limit best item number group parts cost value line files info entry headers
             stream token action target order offset buffer tag section element pattern package strings objects methods child
             member position log port flags process case handle char loop top extra content field server timeout request
             other spec lineno master arguments example protocol res err output attribute doc col stat debug out sub dist sign
@@ -52,16 +52,16 @@ WORDS: dict[Split, Words] = {
         functions=_words("update build apply solve prepare visit"),
         strings=_words("""
             total cost result empty output input missing player average number of items done red blue green apple table
-            ready loading saved score best row house water small large new old time open closed hello world good morning
+            ready loading saved score best row house water small large new old open closed hello world good morning
             the a is not to for in no with at be must should already exists called using more than between before after all
-            any each other only same type value key index list length size wrong bad read write file path line data point
+            any each other only same value key index list length size wrong bad read write file line data point
             shape color page price date day month year weight height width start end left right city
         """),
     ),
     Split.validation: Words(
         names=_words("""
-            text lines source mode state prefix root host level options url errors types parent base names handler block pos
-            part test config
+            text lines source mode state prefix errors parent base names block pos part test path type arg time exception root
+            level
         """),
         functions=_words("convert collect render resolve replace refresh"),
         strings=_words("""
@@ -71,7 +71,7 @@ WORDS: dict[Split, Words] = {
     Split.held_out: Words(
         names=_words("""
             name args module object filename msg code obj method parser frame message encoding option command instance widget
-            event socket address header func context attr
+            event socket header context
         """),
         functions=_words("run create parse check compile decode"),
         strings=_words("""
