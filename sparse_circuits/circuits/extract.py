@@ -1,0 +1,176 @@
+"""From a model and a task to a circuit (Gao et al. 2025, appendix A.5): the whole walk of this room.
+
+1. Draw the task's pairs: train, validation, held-out.
+2. Refuse a task that the model does not know, or that its bigram table answers alone.
+3. Learn a mask on train pairs.
+4. On validation pairs, find the smallest top-k set whose calibrated loss reaches the target.
+5. Read its edges off the weights.
+6. On held-out pairs, measure it and its controls.
+"""
+
+from __future__ import annotations
+
+from contextlib import nullcontext
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from sparse_circuits.circuits.ablate import ablation_taps
+from sparse_circuits.circuits.calibrate import Calibration, calibrate
+from sparse_circuits.circuits.circuit import Circuit
+from sparse_circuits.circuits.discover import MaskConfig, learn_mask
+from sparse_circuits.circuits.discretise import smallest_size, top_nodes
+from sparse_circuits.circuits.edges import circuit_edges
+from sparse_circuits.circuits.faithfulness import assess
+from sparse_circuits.circuits.margin import answer_margins, score
+from sparse_circuits.circuits.means import Means, check_means
+from sparse_circuits.circuits.nodes import channels_of
+from sparse_circuits.circuits.sampler import TaskPairs
+from sparse_circuits.circuits.spec import task_spec
+from sparse_circuits.data.tokenizer import Tokenizer
+from sparse_circuits.errors import UserError
+from sparse_circuits.model import Transformer
+from sparse_circuits.plain import to_plain
+from sparse_circuits.run import Autocast
+from sparse_circuits.tasks import PairBatch, Split, Task, encode_pairs, evaluate
+from sparse_circuits.tasks.evaluate import TARGET_LOSS, check_vocabulary, evaluate_bigram
+from sparse_circuits.training.loop import Track
+
+
+@dataclass(frozen=True)
+class ExtractConfig:
+    masks: MaskConfig = field(default_factory=MaskConfig)
+    """Mask learning."""
+    target_loss: float = TARGET_LOSS
+    """What the calibrated circuit has to reach on validation pairs, in nats."""
+    n_train_pairs: int = 512
+    """The pool that mask learning draws from."""
+    n_validation_pairs: int = 64
+    """Pairs that choose size and calibration."""
+    n_held_out_pairs: int = 64
+    """Pairs of the card."""
+    n_random: int = 50
+    """Random circuits drawn for the card."""
+    n_outside: int = 10
+    """Random sets of outside nodes ablated for the card."""
+    seed: int = 0
+    """Seed of pairs, masks and controls."""
+
+    def __post_init__(self) -> None:
+        if not self.target_loss > 0:
+            raise UserError(f"target_loss is {self.target_loss}: give a loss above 0, in nats.")
+        for name in ("n_train_pairs", "n_validation_pairs", "n_held_out_pairs", "n_random", "n_outside"):
+            if getattr(self, name) < 1:
+                raise UserError(f"{name} is {getattr(self, name)}: give at least 1.")
+
+
+class Discrete(NamedTuple):
+    """What discretisation makes of a mask."""
+
+    kept: Bool[Tensor, " node"]
+    calibration: Calibration
+
+
+def extract(
+    model: Transformer,
+    task: Task,
+    tokenizer: Tokenizer,
+    means: Means,
+    *,
+    config: ExtractConfig | None = None,
+    autocast: Autocast = nullcontext,
+    track: Track | None = None,
+) -> Circuit:
+    """Find the circuit that a model uses for a task.
+
+    Args:
+        model: the sparse model, on its device.
+        task: the question.
+        tokenizer: the model's.
+        means: the model's.
+        config: how to search; None: the defaults.
+        autocast: makes the context of mask learning's forward passes; everything measured is in the model's own precision.
+        track: where loss and node count of mask learning go.
+
+    Raises:
+        UserError: the means or the tokenizer belong to another model, the model does not know the task, its bigram table
+            alone does, or no set of nodes reaches the target.
+    """
+    config = config or ExtractConfig()
+    check_means(means, model)
+    check_vocabulary(model, tokenizer, device=model.embed.weight.device)
+    pairs = draw_splits(task, tokenizer, config, device=model.embed.weight.device)
+    refuse_unfit(model, task, pairs.validation)
+    mask = learn_mask(model, pairs.train, means, config=config.masks, seed=config.seed, autocast=autocast, track=track)
+    found = discretise(model, pairs.validation, means, mask, target_loss=config.target_loss)
+    if found is None:
+        raise UserError(
+            f"No set of nodes brings {task.name} to a loss of {config.target_loss} on validation pairs: raise target_loss."
+        )
+    nodes = channels_of(found.kept, model.config)
+    edges = circuit_edges(model, nodes)
+    card = assess(
+        model,
+        pairs.held_out,
+        nodes,
+        edges,
+        means,
+        found.calibration,
+        target_loss=config.target_loss,
+        n_random=config.n_random,
+        n_outside=config.n_outside,
+        seed=config.seed,
+    )
+    spec = task_spec(task, pairs, seed=config.seed)
+    return Circuit(model, tokenizer, means, nodes, edges, found.calibration, spec, card, recipe=to_plain(config))
+
+
+def draw_splits(task: Task, tokenizer: Tokenizer, config: ExtractConfig, *, device: torch.device) -> TaskPairs:
+    """Draw the task's pairs of every split."""
+    sizes = (config.n_train_pairs, config.n_validation_pairs, config.n_held_out_pairs)
+    batches = (
+        encode_pairs(task, tokenizer, split=split, n_pairs=n_pairs, seed=config.seed).to(device)
+        for split, n_pairs in zip((Split.train, Split.validation, Split.held_out), sizes, strict=True)
+    )
+    return TaskPairs(*batches)
+
+
+def refuse_unfit(model: Transformer, task: Task, validation: PairBatch) -> None:
+    """Refuse a task in which there is no circuit to find.
+
+    Raises:
+        UserError: the bigram table alone answers it, or the model does not know it.
+    """
+    if model.bigram is not None:
+        alone = evaluate_bigram(lambda tokens: model.bigram[tokens], validation)
+        if alone.loss < TARGET_LOSS:
+            raise UserError(
+                f"{task.name} is answered by the bigram table alone (loss {alone.loss:.3f}), which is never ablated: "
+                "its circuit would be empty; choose another task."
+            )
+    whole = evaluate(model, validation)
+    if not whole.known:
+        raise UserError(
+            f"The model does not know {task.name} (loss {whole.loss:.3f}, accuracy {whole.accuracy:.3f} on validation pairs; "
+            f"known: under {TARGET_LOSS} and at least 0.95): train it longer, or choose another task."
+        )
+
+
+@torch.no_grad()
+def discretise(
+    model: Transformer, validation: PairBatch, means: Means, mask: Float[Tensor, " node"], *, target_loss: float
+) -> Discrete | None:
+    """Return the smallest top-k set found whose calibrated validation loss reaches the target, if any does."""
+    tried: dict[int, Discrete] = {}
+
+    def reaches(k: int) -> bool:
+        kept = top_nodes(mask, k)
+        margin = answer_margins(model, validation, taps=ablation_taps(kept, means, model.config))
+        tried[k] = Discrete(kept.cpu(), calibrate(margin))
+        return score(tried[k].calibration(margin)).loss <= target_loss
+
+    k = smallest_size(reaches, start=int((mask > 0).sum()), largest=len(mask))
+    return None if k is None else tried[k]

@@ -1,0 +1,48 @@
+"""Calibration: the best line with a positive slope, and never one that solves the opposite task."""
+
+import math
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from sparse_circuits.circuits.calibrate import Calibration, calibrate
+from sparse_circuits.circuits.margin import score
+
+RIGHT = torch.cat([torch.ones(50), -torch.ones(50)])
+
+
+def noisy(scale: float, shift: float) -> torch.Tensor:
+    """Margins that are right about nine times in ten, squeezed and moved."""
+    return scale * (1.3 * RIGHT + torch.randn(100)) + shift
+
+
+@pytest.mark.parametrize("size", [1e-2, 1.0, 1e3])
+def test_finds_the_best_line_whatever_the_size_of_the_margins(size: float) -> None:
+    margin = noisy(size, 5 * size)
+    found = score(calibrate(margin)(margin)).loss
+    grid = min(
+        score(Calibration(scale / size, shift)(margin)).loss
+        for scale in torch.linspace(0.5, 4, 12).tolist()
+        for shift in torch.linspace(-15, 0, 31).tolist()
+    )
+    assert found < grid + 1e-3
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.lists(st.floats(-50, 50), min_size=4, max_size=4))
+def test_scale_is_always_positive_and_margins_keep_their_order(values: list[float]) -> None:
+    found = calibrate(torch.tensor(values))
+    assert found.scale > 0 and math.isfinite(found.scale) and math.isfinite(found.shift)
+
+
+def test_the_swapped_task_stays_unsolved() -> None:
+    margin = -noisy(1.0, 0.3)
+    assert score(calibrate(margin)(margin)).loss > 0.69
+    assert score(calibrate(-margin)(-margin)).loss < 0.4
+
+
+def test_margins_that_say_nothing_become_even_odds() -> None:
+    margin = torch.full((10,), 7.0) + 1e-6 * torch.randn(10)
+    assert abs(score(calibrate(margin)(margin)).loss - math.log(2)) < 1e-2
