@@ -9,11 +9,44 @@ Source: Gao et al. 2025, appendix A.5. The loss is not monotone in k: with more 
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import NamedTuple
 
+import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from sparse_circuits.circuits.ablate import ablation_taps
+from sparse_circuits.circuits.calibrate import Calibration, calibrate
+from sparse_circuits.circuits.margin import answer_margins, score
+from sparse_circuits.circuits.means import Means
+from sparse_circuits.model import Transformer
+from sparse_circuits.tasks import PairBatch
+
 N_BELOW = 16
+
+
+class Discrete(NamedTuple):
+    """What discretisation makes of a mask."""
+
+    kept: Bool[Tensor, " node"]
+    calibration: Calibration
+
+
+@torch.no_grad()
+def discretise(
+    model: Transformer, validation: PairBatch, means: Means, mask: Float[Tensor, " node"], *, target_loss: float
+) -> Discrete | None:
+    """Return the smallest top-k set found whose calibrated validation loss reaches the target, if any does."""
+    tried: dict[int, Discrete] = {}
+
+    def reaches(k: int) -> bool:
+        kept = top_nodes(mask, k)
+        margin = answer_margins(model, validation, taps=ablation_taps(kept, means, model.config))
+        tried[k] = Discrete(kept.cpu(), calibrate(margin))
+        return score(tried[k].calibration(margin)).loss <= target_loss
+
+    k = smallest_size(reaches, start=int((mask > 0).sum()), largest=len(mask))
+    return None if k is None else tried[k]
 
 
 def top_nodes(mask: Float[Tensor, " node"], k: int) -> Bool[Tensor, " node"]:

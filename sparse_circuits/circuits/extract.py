@@ -12,20 +12,14 @@ from __future__ import annotations
 
 from contextlib import nullcontext
 from dataclasses import dataclass, field
-from typing import NamedTuple
 
 import torch
-from jaxtyping import Bool, Float
-from torch import Tensor
 
-from sparse_circuits.circuits.ablate import ablation_taps
-from sparse_circuits.circuits.calibrate import Calibration, calibrate
 from sparse_circuits.circuits.circuit import Circuit
 from sparse_circuits.circuits.discover import MaskConfig, learn_mask
-from sparse_circuits.circuits.discretise import smallest_size, top_nodes
+from sparse_circuits.circuits.discretise import discretise
 from sparse_circuits.circuits.edges import circuit_edges
 from sparse_circuits.circuits.faithfulness import assess
-from sparse_circuits.circuits.margin import answer_margins, score
 from sparse_circuits.circuits.means import Means, check_means
 from sparse_circuits.circuits.nodes import channels_of
 from sparse_circuits.circuits.sampler import TaskPairs
@@ -65,13 +59,6 @@ class ExtractConfig:
         for name in ("n_train_pairs", "n_validation_pairs", "n_held_out_pairs", "n_random", "n_outside"):
             if getattr(self, name) < 1:
                 raise UserError(f"{name} is {getattr(self, name)}: give at least 1.")
-
-
-class Discrete(NamedTuple):
-    """What discretisation makes of a mask."""
-
-    kept: Bool[Tensor, " node"]
-    calibration: Calibration
 
 
 def extract(
@@ -157,20 +144,3 @@ def refuse_unfit(model: Transformer, task: Task, validation: PairBatch) -> None:
             f"The model does not know {task.name} (loss {whole.loss:.3f}, accuracy {whole.accuracy:.3f} on validation pairs; "
             f"known: under {TARGET_LOSS} and at least 0.95): train it longer, or choose another task."
         )
-
-
-@torch.no_grad()
-def discretise(
-    model: Transformer, validation: PairBatch, means: Means, mask: Float[Tensor, " node"], *, target_loss: float
-) -> Discrete | None:
-    """Return the smallest top-k set found whose calibrated validation loss reaches the target, if any does."""
-    tried: dict[int, Discrete] = {}
-
-    def reaches(k: int) -> bool:
-        kept = top_nodes(mask, k)
-        margin = answer_margins(model, validation, taps=ablation_taps(kept, means, model.config))
-        tried[k] = Discrete(kept.cpu(), calibrate(margin))
-        return score(tried[k].calibration(margin)).loss <= target_loss
-
-    k = smallest_size(reaches, start=int((mask > 0).sum()), largest=len(mask))
-    return None if k is None else tried[k]

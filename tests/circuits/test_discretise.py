@@ -4,7 +4,17 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sparse_circuits.circuits.discretise import N_BELOW, smallest_size, top_nodes
+from sparse_circuits.circuits import Circuit
+from sparse_circuits.circuits.ablate import ablation_taps
+from sparse_circuits.circuits.discretise import N_BELOW, discretise, smallest_size, top_nodes
+from sparse_circuits.circuits.margin import answer_margins, score
+from sparse_circuits.circuits.nodes import count_nodes
+from sparse_circuits.tasks import PairBatch, Split, encode_pairs
+from tests.circuits.toy import CONFIG, EXTRACT, TASK, Toy
+
+
+def validation_pairs(toy: Toy) -> PairBatch:
+    return encode_pairs(TASK, toy.tokenizer, split=Split.validation, n_pairs=EXTRACT.n_validation_pairs, seed=EXTRACT.seed)
 
 
 def test_top_nodes_by_parameter_ties_to_the_first() -> None:
@@ -45,3 +55,19 @@ def test_whatever_the_loss_the_answer_reaches_the_target(good: list[bool], start
     good[-1] = True
     found = smallest_size(lambda k: good[k], start=min(start, len(good) - 1), largest=len(good) - 1)
     assert found is not None and good[found]
+
+
+def test_discretisation_returns_a_set_that_reaches_the_target(toy: Toy) -> None:
+    validation = validation_pairs(toy)
+    mask = torch.randn(count_nodes(CONFIG))
+    found = discretise(toy.model, validation, toy.means, mask, target_loss=0.2)
+    margin = answer_margins(toy.model, validation, taps=ablation_taps(found.kept, toy.means, CONFIG))
+    assert score(found.calibration(margin)).loss <= 0.2
+    assert mask[found.kept].min() >= mask[~found.kept].max()
+    assert discretise(toy.model, validation, toy.means, mask, target_loss=1e-9) is None
+
+
+def test_learned_masks_need_far_fewer_nodes_than_a_random_ranking(toy: Toy, circuit: Circuit) -> None:
+    validation = validation_pairs(toy)
+    random = discretise(toy.model, validation, toy.means, torch.randn(count_nodes(CONFIG)), target_loss=EXTRACT.target_loss)
+    assert circuit.card.n_nodes < random.kept.sum() / 2

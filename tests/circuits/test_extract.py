@@ -5,11 +5,8 @@ import dataclasses
 import pytest
 import torch
 
-from sparse_circuits.circuits import Circuit, ExtractConfig, extract
-from sparse_circuits.circuits.ablate import ablation_taps
-from sparse_circuits.circuits.extract import discretise, draw_splits, refuse_unfit
-from sparse_circuits.circuits.margin import answer_margins, score
-from sparse_circuits.circuits.nodes import count_nodes
+from sparse_circuits.circuits import ExtractConfig, extract
+from sparse_circuits.circuits.extract import draw_splits, refuse_unfit
 from sparse_circuits.circuits.spec import task_spec
 from sparse_circuits.data.tokenizer import Tokenizer
 from sparse_circuits.errors import UserError
@@ -49,22 +46,6 @@ def test_refuses_means_and_tokenizers_of_other_models(toy: Toy) -> None:
         extract(toy.model, TASK, toy.tokenizer, toy.means._replace(model_hash="0"))
     with pytest.raises(UserError, match="tokenizer has"):
         extract(toy.model, TASK, Tokenizer.train(["ab"], d_vocab=257), toy.means)
-
-
-def test_discretisation_returns_a_set_that_reaches_the_target(toy: Toy) -> None:
-    validation = draw_splits(TASK, toy.tokenizer, EXTRACT, device=CPU).validation
-    mask = torch.randn(count_nodes(CONFIG))
-    found = discretise(toy.model, validation, toy.means, mask, target_loss=0.2)
-    margin = answer_margins(toy.model, validation, taps=ablation_taps(found.kept, toy.means, CONFIG))
-    assert score(found.calibration(margin)).loss <= 0.2
-    assert mask[found.kept].min() >= mask[~found.kept].max()
-    assert discretise(toy.model, validation, toy.means, mask, target_loss=1e-9) is None
-
-
-def test_learned_masks_need_far_fewer_nodes_than_a_random_ranking(toy: Toy, circuit: Circuit) -> None:
-    validation = draw_splits(TASK, toy.tokenizer, EXTRACT, device=CPU).validation
-    random = discretise(toy.model, validation, toy.means, torch.randn(count_nodes(CONFIG)), target_loss=EXTRACT.target_loss)
-    assert circuit.card.n_nodes < random.kept.sum() / 2
 
 
 def test_spec_holds_answers_where_they_are_always_the_same(toy: Toy) -> None:
