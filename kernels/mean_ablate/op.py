@@ -16,7 +16,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from sparse_circuits.kernels.launch import row_blocks
+BLOCK_ENTRIES = 1 << 16
 
 
 def mean_ablate(
@@ -70,9 +70,8 @@ def _effect(gradient: Tensor, x: Tensor, mean: Tensor) -> Float[Tensor, " width"
     width = x.shape[-1]
     gradient, x = gradient.reshape(-1, width), x.reshape(-1, width)
     wide = torch.promote_types(x.dtype, torch.float32)
-    row_bytes = width * wide.itemsize
-    blocks = row_blocks(len(x), row_bytes) if x.device.type == "cpu" else [slice(None)]
+    n_rows = max(1, BLOCK_ENTRIES // width) if x.device.type == "cpu" else len(x)
     total = torch.zeros(width, dtype=wide, device=x.device)
-    for rows in blocks:
-        total += ((x[rows] - mean).to(wide) * gradient[rows]).sum(0)
+    for value, slope in zip(x.split(n_rows), gradient.split(n_rows), strict=True):
+        total += ((value - mean).to(wide) * slope).sum(0)
     return total
