@@ -14,10 +14,10 @@ BLOCK_BYTES = 1 << 18
 Block = TypeVar("Block")
 
 
-def row_blocks(n_rows: int, row_bytes: int) -> list[slice]:
-    """Cut rows into blocks of about 256 KB, and into no fewer blocks than there are threads."""
+def row_blocks(n_rows: int, width: int, itemsize: int) -> list[slice]:
+    """Cut a matrix's rows into blocks of about 256 KB, and into no fewer blocks than there are threads."""
     per_thread = -(-n_rows // torch.get_num_threads())
-    size = max(1, min(per_thread, BLOCK_BYTES // max(1, row_bytes)))
+    size = max(1, min(per_thread, BLOCK_BYTES // (width * itemsize)))
     return [slice(start, min(start + size, n_rows)) for start in range(0, n_rows, size)]
 
 

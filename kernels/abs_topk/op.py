@@ -39,27 +39,49 @@ def abs_topk(x: Float[Tensor, "*rows width"], k: int) -> Float[Tensor, "*rows wi
 class _AbsTopK(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, k: int) -> Tensor:
-        kept = _mask_on_cpu(x, k) if x.device.type == "cpu" else reference.abs_topk_mask(x, k)
+        if x.device.type == "cpu":
+            out, kept = _keep_on_cpu(x, k)
+        else:
+            kept = reference.abs_topk_mask(x, k)
+            out = torch.where(kept, x, 0)
         ctx.save_for_backward(kept)
-        return x * kept
+        return out
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
         (kept,) = ctx.saved_tensors
-        return gradient * kept, None
+        return (_masked_on_cpu(gradient, kept) if gradient.device.type == "cpu" else torch.where(kept, gradient, 0)), None
 
 
-def _mask_on_cpu(x: Tensor, k: int) -> Bool[Tensor, "*rows width"]:
+INTEGERS = {2: torch.int16, 4: torch.int32, 8: torch.int64}
+
+
+def _bits(x: Tensor) -> np.ndarray:
+    """Return the floats of each row as integers of the same width."""
     rows = x.detach().reshape(-1, x.shape[-1]).contiguous()
-    n_rows, width = rows.shape
-    mask = np.empty((n_rows, width), dtype=bool)
-    if rows.element_size() == 2 and width <= 1 << 16:
-        bits, mark = rows.view(torch.int16).numpy(), _mark_packed
-    else:
-        integer = torch.int32 if rows.element_size() == 4 else torch.int64
-        bits, mark = rows.view(integer).numpy(), _mark_with_ties
-    thread_map(lambda block: mark(bits[block], k, mask[block]), row_blocks(n_rows, width * rows.element_size()))
-    return torch.from_numpy(mask).view(x.shape)
+    return rows.view(INTEGERS[rows.element_size()]).numpy()
+
+
+def _keep_on_cpu(x: Tensor, k: int) -> tuple[Tensor, Bool[Tensor, "*rows width"]]:
+    """Return x with all but the survivors zeroed, and the survivors' mask, in one pass over blocks of rows."""
+    bits = _bits(x)
+    out, mask = np.empty_like(bits), np.empty(bits.shape, dtype=bool)
+    mark = _mark_packed if bits.itemsize == 2 and bits.shape[1] <= 1 << 16 else _mark_with_ties
+
+    def keep(block: slice) -> None:
+        mark(bits[block], k, mask[block])
+        np.multiply(bits[block], mask[block], out=out[block])
+
+    thread_map(keep, row_blocks(*bits.shape, bits.itemsize))
+    return torch.from_numpy(out).view(x.dtype).view(x.shape), torch.from_numpy(mask).view(x.shape)
+
+
+def _masked_on_cpu(gradient: Tensor, kept: Bool[Tensor, "*rows width"]) -> Tensor:
+    bits, mask = _bits(gradient), kept.view(-1, kept.shape[-1]).numpy()
+    out = np.empty_like(bits)
+    blocks = row_blocks(*bits.shape, bits.itemsize)
+    thread_map(lambda block: np.multiply(bits[block], mask[block], out=out[block]), blocks)
+    return torch.from_numpy(out).view(gradient.dtype).view(gradient.shape)
 
 
 def _mark_packed(bits: np.ndarray, k: int, mask: np.ndarray) -> None:

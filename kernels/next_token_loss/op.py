@@ -47,26 +47,25 @@ class _NextTokenLoss(torch.autograd.Function):
         total = torch.zeros((), dtype=wide, device=hidden.device)
         for start in range(0, len(hidden), BLOCK_ROWS):
             rows = slice(start, start + BLOCK_ROWS)
-            logits = (hidden[rows] @ weight.T).to(wide)
-            if bigram is not None:
-                logits += bigram[tokens[rows]]
+            logits = hidden[rows] @ weight.T
+            logits = logits.to(wide) if bigram is None else bigram[tokens[rows]].add_(logits)
             log_p = logits.log_softmax(dim=-1)
-            target = targets[rows].unsqueeze(-1)
-            total -= log_p.gather(-1, target).sum()
+            answers = torch.arange(len(log_p), device=log_p.device) * log_p.shape[1] + targets[rows]
+            total -= log_p.view(-1)[answers].sum()
             if with_gradient:
-                d_logits = log_p.exp_().scatter_add_(-1, target, -log_p.new_ones(target.shape)).div_(len(hidden))
+                d_logits = log_p.exp_()
+                d_logits.view(-1)[answers] -= 1
                 if bigram is not None:
-                    d_bigram.index_add_(0, tokens[rows], d_logits.to(bigram.dtype))
+                    d_bigram.index_add_(0, tokens[rows], d_logits)
                 d_logits = d_logits.to(hidden.dtype)
                 torch.mm(d_logits, weight, out=d_hidden[rows])
                 d_unembedding += d_logits.T @ hidden[rows]
         if with_gradient:
             ctx.gradients = (d_hidden, d_unembedding, None, d_bigram, None)
+            ctx.n_rows = len(hidden)
         return total / len(hidden)
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         gradients, ctx.gradients = ctx.gradients, None
-        if gradient.device.type == "cpu" and gradient == 1.0:
-            return gradients
-        return tuple(None if each is None else each.mul_(gradient) for each in gradients)
+        return tuple(None if each is None else each.mul_(gradient / ctx.n_rows) for each in gradients)

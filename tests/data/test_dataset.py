@@ -32,9 +32,7 @@ def test_prepared_data_are_found_again(make_config: MakeConfig, builds: list[Pat
     assert len(builds) == 1
 
 
-def test_other_options_or_changed_files_are_prepared_anew(
-    make_config: MakeConfig, corpus: Path, builds: list[Path]
-) -> None:
+def test_other_options_or_changed_files_are_prepared_anew(make_config: MakeConfig, corpus: Path, builds: list[Path]) -> None:
     prepare(make_config())
     prepare(make_config(d_vocab=300))
     (corpus / "module_0.py").write_text("something = else_\n")

@@ -55,9 +55,7 @@ def test_a_file_of_another_kind_is_refused(tmp_path: Path) -> None:
         matching_files([f"{tmp_path}/*"])
 
 
-@pytest.mark.parametrize(
-    ("content", "sentence"), [(b"\xff\xfe\x00", "not UTF-8 text"), (b"abc\x00def", "is a binary file")]
-)
+@pytest.mark.parametrize(("content", "sentence"), [(b"\xff\xfe\x00", "not UTF-8 text"), (b"abc\x00def", "is a binary file")])
 @pytest.mark.parametrize("name", ["a.py", "a.txt", "a.jsonl"])
 def test_a_binary_file_is_refused(tmp_path: Path, name: str, content: bytes, sentence: str) -> None:
     (tmp_path / name).write_bytes(content)
