@@ -128,8 +128,8 @@ def cpu_has_bf16() -> bool:
 
 
 def rank() -> int:
-    """Return this process's number among those of the run."""
-    return torch.distributed.get_rank() if torch.distributed.is_initialized() else 0
+    """Return this process's number among those that torchrun started; 0 alone."""
+    return int(os.environ.get("RANK", 0))
 
 
 def world_size() -> int:

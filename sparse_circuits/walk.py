@@ -29,7 +29,7 @@ from sparse_circuits.errors import UserError
 from sparse_circuits.model import Transformer
 from sparse_circuits.plain import from_plain
 from sparse_circuits.report import write_report
-from sparse_circuits.run import read_json, write_json
+from sparse_circuits.run import rank, read_json, write_json
 from sparse_circuits.tasks import TASKS, Diagnosis, Task, Verdict, diagnosis_table, examine, find_task, task_evaluator
 from sparse_circuits.training.config import TrainConfig
 from sparse_circuits.training.export import Trained, load_trained
@@ -62,13 +62,14 @@ def train(config: TrainVerb, console: Console) -> Trained:
         config.run,
         resume=config.resume,
         evaluators=[evaluate_tasks(tasks)] if tasks else [],
-        console=console,
+        console=console if rank() == 0 else None,
     )
-    found = read_json(config.run / "model.json")
-    console.print(
-        f"validation loss {found['validation_loss']:.3f} nats, {found['n_nonzero']:,} of {found['n_entries']:,} weights "
-        f"nonzero ({found['l0_fraction']:.4f}; bigram table apart), model in {config.run / 'model'}"
-    )
+    if rank() == 0:
+        found = read_json(config.run / "model.json")
+        console.print(
+            f"validation loss {found['validation_loss']:.3f} nats, {found['n_nonzero']:,} of {found['n_entries']:,} weights "
+            f"nonzero ({found['l0_fraction']:.4f}; bigram table apart), model in {config.run / 'model'}"
+        )
     return trained
 
 

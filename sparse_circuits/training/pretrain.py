@@ -61,7 +61,8 @@ def pretrain(
         Interrupted: after Ctrl-C or SIGTERM, when the run has been saved.
     """
     with process_group():
-        check_run_folder(folder, config=to_plain(config), resume=resume)
+        if rank() == 0:
+            check_run_folder(folder, config=to_plain(config), resume=resume)
         check_budgets(config)
         dataset = prepare(config.data)
         device = choose_device(config.device)

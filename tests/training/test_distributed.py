@@ -1,0 +1,49 @@
+"""Two processes under torchrun train as one does."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from sparse_circuits.training.config import TrainConfig
+from sparse_circuits.training.track import read_metrics
+
+
+def train(folder: Path, *, config: TrainConfig, processes: int) -> list[dict]:
+    launcher = [sys.executable, "-m", "torch.distributed.run", f"--nproc-per-node={processes}", "--standalone"]
+    (source,) = config.data.sources
+    overrides = [
+        "model.n_layers=1",
+        "model.d_model=16",
+        "model.d_head=8",
+        "model.n_ctx=16",
+        f"data.sources=[{{kind:files,paths:['{source.paths[0]}']}}]",
+        "data.d_vocab=300",
+        "data.validation_fraction=0.2",
+        f"data.folder={config.data.folder}",
+        "l0_fraction=0.3",
+        "n_tokens=1280",
+        "batch_size=8",
+        "evaluation_batches=2",
+        "log_every=1",
+        "precision=float32",
+        "device=cpu",
+        "tasks=[]",
+        f"run={folder}",
+    ]
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    command = [*launcher, "-m", "sparse_circuits.cli", "train", *overrides]
+    subprocess.run(command, check=True, capture_output=True, env=environment, text=True)
+    return read_metrics(folder / "metrics.jsonl")
+
+
+@pytest.mark.slow
+def test_two_processes_give_the_losses_of_one(config: TrainConfig, tmp_path: Path) -> None:
+    alone = train(tmp_path / "alone", config=config, processes=1)
+    together = train(tmp_path / "together", config=config, processes=2)
+    assert len(alone) == len(together) == 11
+    for one, two in zip(alone, together, strict=True):
+        for name in one.keys() & {"loss", "validation_loss"}:
+            assert two[name] == pytest.approx(one[name], rel=1e-5)
