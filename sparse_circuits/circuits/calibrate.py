@@ -1,7 +1,9 @@
 """Calibration of a pruned model's answers (Gao et al. 2025, appendix A.5): margin' = scale margin + shift.
 
 Pruning leaves the logits at the wrong size. Two numbers, fitted once on validation pairs, repair that; afterwards they stay
-fixed. The scale is an exponential: were it allowed below 0, it would solve the swapped task all by itself.
+fixed. The scale cannot fall below 0, or it would solve the swapped task all by itself.
+Deviation: the scale has an upper bound, too. Without one, margins that differ by a hundredth of a nat count as an answer, and
+the smallest circuit that reaches the target is one that the model can do without.
 """
 
 from __future__ import annotations
@@ -33,23 +35,29 @@ class Calibration:
         return self.scale * margin + self.shift
 
 
-def calibrate(margin: Float[Tensor, " n_prompts"]) -> Calibration:
-    """Fit scale and shift to the task loss of these margins by 16 steps of L-BFGS, in float64."""
+def calibrate(margin: Float[Tensor, " n_prompts"], *, max_scale: float) -> Calibration:
+    """Fit scale and shift to the task loss of these margins by 16 steps of L-BFGS, in float64.
+
+    Args:
+        margin: log odds of the positive against the negative answer, in nats.
+        max_scale: what the scale stays below; it is max_scale times a sigmoid.
+    """
     margin = margin.detach().double().cpu()
+    # Centred, and starting from a spread of 1, 16 steps are enough whatever the margins' size.
     centre, spread = margin.mean(), margin.std().clamp_min(MIN_SPREAD)
-    # Starting from standardised margins makes 16 steps enough whatever their size.
-    log_scale = (-spread.log()).requires_grad_()
-    shift = (-centre / spread).requires_grad_()
+    weight = torch.logit((1 / (spread * max_scale)).clamp(max=0.9)).requires_grad_()
+    offset = torch.zeros_like(weight).requires_grad_()
     optimizer = torch.optim.LBFGS(
-        [log_scale, shift], max_iter=N_STEPS, tolerance_grad=MIN_GRADIENT, line_search_fn="strong_wolfe"
+        [weight, offset], max_iter=N_STEPS, tolerance_grad=MIN_GRADIENT, line_search_fn="strong_wolfe"
     )
 
     def closure() -> Tensor:
         optimizer.zero_grad()
-        loss = task_losses(log_scale.exp() * margin + shift).mean()
+        loss = task_losses(max_scale * weight.sigmoid() * (margin - centre) + offset).mean()
         loss.backward()
         return loss
 
     with torch.enable_grad():
         optimizer.step(closure)
-    return Calibration(log_scale.exp().item(), shift.item())
+    scale = max_scale * weight.sigmoid().item()
+    return Calibration(scale, offset.item() - scale * centre.item())

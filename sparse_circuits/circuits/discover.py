@@ -32,10 +32,10 @@ from sparse_circuits.training.loop import Metrics, Track, fit
 
 @dataclass(frozen=True)
 class MaskConfig:
-    n_steps: int = 300
+    n_steps: int = 200
     """Steps of mask learning."""
-    n_pairs: int = 64
-    """Pairs in one step, twice as many prompts."""
+    n_pairs: int = 32
+    """Pairs in one step, twice as many prompts (the paper: 64)."""
     k_coef: float = 1e-3
     """Cost of one node, in nats of task loss (the paper's search centre: 1e-4, for far larger models)."""
     init_noise_bias: float = 0.1
@@ -44,8 +44,8 @@ class MaskConfig:
     """Standard deviation of the initial mask parameters."""
     heaviside_temp: float = 1.0
     """Temperature of the step's surrogate gradient."""
-    lr: float = 3e-3
-    """Peak learning rate of AdamW."""
+    lr: float = 1e-2
+    """Peak learning rate of AdamW (the paper's search centre: 3e-3, for more steps)."""
     weight_decay: float = 1e-3
     """Decoupled decay of the mask parameters."""
     beta1: float = 0.9

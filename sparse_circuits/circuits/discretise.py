@@ -34,7 +34,13 @@ class Discrete(NamedTuple):
 
 @torch.no_grad()
 def discretise(
-    model: Transformer, validation: PairBatch, means: Means, mask: Float[Tensor, " node"], *, target_loss: float
+    model: Transformer,
+    validation: PairBatch,
+    means: Means,
+    mask: Float[Tensor, " node"],
+    *,
+    target_loss: float,
+    max_scale: float,
 ) -> Discrete | None:
     """Return the smallest top-k set found whose calibrated validation loss reaches the target, if any does."""
     tried: dict[int, Discrete] = {}
@@ -42,7 +48,7 @@ def discretise(
     def reaches(k: int) -> bool:
         kept = top_nodes(mask, k)
         margin = answer_margins(model, validation, taps=ablation_taps(kept, means, model.config))
-        tried[k] = Discrete(kept.cpu(), calibrate(margin))
+        tried[k] = Discrete(kept.cpu(), calibrate(margin, max_scale=max_scale))
         return score(tried[k].calibration(margin)).loss <= target_loss
 
     k = smallest_size(reaches, start=int((mask > 0).sum()), largest=len(mask))

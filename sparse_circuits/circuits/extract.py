@@ -40,6 +40,8 @@ class ExtractConfig:
     """Mask learning."""
     target_loss: float = TARGET_LOSS
     """What the calibrated circuit has to reach on validation pairs, in nats."""
+    max_scale: float = 2.0
+    """How much calibration may enlarge margins at most (the paper has no bound)."""
     n_train_pairs: int = 512
     """The pool that mask learning draws from."""
     n_validation_pairs: int = 64
@@ -54,8 +56,8 @@ class ExtractConfig:
     """Seed of pairs, masks and controls."""
 
     def __post_init__(self) -> None:
-        if not self.target_loss > 0:
-            raise UserError(f"target_loss is {self.target_loss}: give a loss above 0, in nats.")
+        if not self.target_loss > 0 or not 0 < self.max_scale < float("inf"):
+            raise UserError(f"target_loss is {self.target_loss}, max_scale {self.max_scale}: give numbers above 0.")
         for name in ("n_train_pairs", "n_validation_pairs", "n_held_out_pairs", "n_random", "n_outside"):
             if getattr(self, name) < 1:
                 raise UserError(f"{name} is {getattr(self, name)}: give at least 1.")
@@ -92,7 +94,7 @@ def extract(
     pairs = draw_splits(task, tokenizer, config, device=model.embed.weight.device)
     refuse_unfit(model, task, pairs.validation)
     mask = learn_mask(model, pairs.train, means, config=config.masks, seed=config.seed, autocast=autocast, track=track)
-    found = discretise(model, pairs.validation, means, mask, target_loss=config.target_loss)
+    found = discretise(model, pairs.validation, means, mask, target_loss=config.target_loss, max_scale=config.max_scale)
     if found is None:
         raise UserError(
             f"No set of nodes brings {task.name} to a loss of {config.target_loss} on validation pairs: raise target_loss."
@@ -107,6 +109,7 @@ def extract(
         means,
         found.calibration,
         target_loss=config.target_loss,
+        max_scale=config.max_scale,
         n_random=config.n_random,
         n_outside=config.n_outside,
         seed=config.seed,

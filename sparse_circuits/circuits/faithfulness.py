@@ -71,6 +71,7 @@ def assess(
     calibration: Calibration,
     *,
     target_loss: float,
+    max_scale: float,
     n_random: int = 50,
     n_outside: int = 10,
     seed: int = 0,
@@ -84,6 +85,7 @@ def assess(
         means: of this model.
         calibration: the circuit's, from validation pairs.
         target_loss: noted on the card.
+        max_scale: bound of the random circuits' calibrations.
         n_random: random circuits to draw.
         n_outside: sets of outside nodes to draw.
         seed: of the draws.
@@ -99,7 +101,7 @@ def assess(
         return (random_nodes(kept, allowed, model.config, generator=generator) for _ in range(n_draws))
 
     own = margins(kept)
-    random = [score(calibrate(found)(found)) for found in map(margins, random_sets(alive, n_random))]
+    random = [score(calibrate(found, max_scale=max_scale)(found)) for found in map(margins, random_sets(alive, n_random))]
     outside = [score(margins(~drawn)) for drawn in random_sets(alive & ~kept, n_outside)]
     return Card(
         n_nodes=int(kept.sum()),

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from sparse_circuits.circuits.calibrate import Calibration, calibrate
 from sparse_circuits.circuits.margin import score
 
+UNBOUNDED = 1e6
 RIGHT = torch.cat([torch.ones(50), -torch.ones(50)])
 
 
@@ -21,7 +22,7 @@ def noisy(scale: float, shift: float) -> torch.Tensor:
 @pytest.mark.parametrize("size", [1e-2, 1.0, 1e3])
 def test_finds_the_best_line_whatever_the_size_of_the_margins(size: float) -> None:
     margin = noisy(size, 5 * size)
-    found = score(calibrate(margin)(margin)).loss
+    found = score(calibrate(margin, max_scale=UNBOUNDED)(margin)).loss
     grid = min(
         score(Calibration(scale / size, shift)(margin)).loss
         for scale in torch.linspace(0.5, 4, 12).tolist()
@@ -31,18 +32,25 @@ def test_finds_the_best_line_whatever_the_size_of_the_margins(size: float) -> No
 
 
 @settings(max_examples=40, deadline=None)
-@given(st.lists(st.floats(-50, 50), min_size=4, max_size=4))
-def test_scale_is_always_positive_and_margins_keep_their_order(values: list[float]) -> None:
-    found = calibrate(torch.tensor(values))
-    assert found.scale > 0 and math.isfinite(found.scale) and math.isfinite(found.shift)
+@given(st.lists(st.floats(-50, 50), min_size=4, max_size=4), st.floats(0.1, 1e4))
+def test_scale_stays_between_zero_and_its_bound(values: list[float], max_scale: float) -> None:
+    found = calibrate(torch.tensor(values), max_scale=max_scale)
+    assert 0 <= found.scale <= max_scale and math.isfinite(found.shift)
+    assert calibrate(torch.tensor([1.0, 2.0, -1.0, -2.0]), max_scale=max_scale).scale > 0
+
+
+def test_a_hundredth_of_a_nat_is_no_answer_under_a_bound() -> None:
+    margin = 0.01 * RIGHT + 3
+    assert score(calibrate(margin, max_scale=UNBOUNDED)(margin)).loss < 0.1
+    assert score(calibrate(margin, max_scale=2.0)(margin)).loss > 0.6
 
 
 def test_the_swapped_task_stays_unsolved() -> None:
     margin = -noisy(1.0, 0.3)
-    assert score(calibrate(margin)(margin)).loss > 0.69
-    assert score(calibrate(-margin)(-margin)).loss < 0.4
+    assert score(calibrate(margin, max_scale=UNBOUNDED)(margin)).loss > 0.69
+    assert score(calibrate(-margin, max_scale=UNBOUNDED)(-margin)).loss < 0.4
 
 
 def test_margins_that_say_nothing_become_even_odds() -> None:
     margin = torch.full((10,), 7.0) + 1e-6 * torch.randn(10)
-    assert abs(score(calibrate(margin)(margin)).loss - math.log(2)) < 1e-2
+    assert abs(score(calibrate(margin, max_scale=UNBOUNDED)(margin)).loss - math.log(2)) < 1e-2

@@ -60,14 +60,21 @@ def test_whatever_the_loss_the_answer_reaches_the_target(good: list[bool], start
 def test_discretisation_returns_a_set_that_reaches_the_target(toy: Toy) -> None:
     validation = validation_pairs(toy)
     mask = torch.randn(count_nodes(CONFIG))
-    found = discretise(toy.model, validation, toy.means, mask, target_loss=0.2)
+    found = discretise(toy.model, validation, toy.means, mask, target_loss=0.2, max_scale=100.0)
     margin = answer_margins(toy.model, validation, taps=ablation_taps(found.kept, toy.means, CONFIG))
     assert score(found.calibration(margin)).loss <= 0.2
     assert mask[found.kept].min() >= mask[~found.kept].max()
-    assert discretise(toy.model, validation, toy.means, mask, target_loss=1e-9) is None
+    assert discretise(toy.model, validation, toy.means, mask, target_loss=1e-9, max_scale=1.0) is None
 
 
 def test_learned_masks_need_far_fewer_nodes_than_a_random_ranking(toy: Toy, circuit: Circuit) -> None:
     validation = validation_pairs(toy)
-    random = discretise(toy.model, validation, toy.means, torch.randn(count_nodes(CONFIG)), target_loss=EXTRACT.target_loss)
+    random = discretise(
+        toy.model,
+        validation,
+        toy.means,
+        torch.randn(count_nodes(CONFIG)),
+        target_loss=EXTRACT.target_loss,
+        max_scale=EXTRACT.max_scale,
+    )
     assert circuit.card.n_nodes < random.kept.sum() / 2
