@@ -10,7 +10,6 @@
 
 from __future__ import annotations
 
-from contextlib import nullcontext
 from dataclasses import dataclass, field
 
 import torch
@@ -28,7 +27,7 @@ from sparse_circuits.data.tokenizer import Tokenizer
 from sparse_circuits.errors import UserError
 from sparse_circuits.model import Transformer
 from sparse_circuits.plain import to_plain
-from sparse_circuits.run import Autocast
+from sparse_circuits.run import Precision, choose_autocast
 from sparse_circuits.tasks import PairBatch, Split, Task, encode_pairs, evaluate
 from sparse_circuits.tasks.evaluate import TARGET_LOSS, check_vocabulary, evaluate_bigram
 from sparse_circuits.training.loop import Track
@@ -52,6 +51,8 @@ class ExtractConfig:
     """Random circuits drawn for the card."""
     n_outside: int = 10
     """Random sets of outside nodes ablated for the card."""
+    precision: Precision = Precision.auto
+    """Autocast's dtype while masks are learned; everything measured is in the model's own."""
     seed: int = 0
     """Seed of pairs, masks and controls."""
 
@@ -70,7 +71,6 @@ def extract(
     means: Means,
     *,
     config: ExtractConfig | None = None,
-    autocast: Autocast = nullcontext,
     track: Track | None = None,
 ) -> Circuit:
     """Find the circuit that a model uses for a task.
@@ -81,7 +81,6 @@ def extract(
         tokenizer: the model's.
         means: the model's.
         config: how to search; None: the defaults.
-        autocast: makes the context of mask learning's forward passes; everything measured is in the model's own precision.
         track: where loss and node count of mask learning go.
 
     Raises:
@@ -90,9 +89,11 @@ def extract(
     """
     config = config or ExtractConfig()
     check_means(means, model)
-    check_vocabulary(model, tokenizer, device=model.embed.weight.device)
-    pairs = draw_splits(task, tokenizer, config, device=model.embed.weight.device)
+    device = model.embed.weight.device
+    check_vocabulary(model, tokenizer, device=device)
+    pairs = draw_splits(task, tokenizer, config, max_tokens=model.config.n_ctx, device=device)
     refuse_unfit(model, task, pairs.validation)
+    autocast = choose_autocast(config.precision, device)
     mask = learn_mask(model, pairs.train, means, config=config.masks, seed=config.seed, autocast=autocast, track=track)
     found = discretise(model, pairs.validation, means, mask, target_loss=config.target_loss, max_scale=config.max_scale)
     if found is None:
@@ -118,14 +119,18 @@ def extract(
     return Circuit(model, tokenizer, means, nodes, edges, found.calibration, spec, card, recipe=to_plain(config))
 
 
-def draw_splits(task: Task, tokenizer: Tokenizer, config: ExtractConfig, *, device: torch.device) -> TaskPairs:
-    """Draw the task's pairs of every split."""
-    sizes = (config.n_train_pairs, config.n_validation_pairs, config.n_held_out_pairs)
-    batches = (
-        encode_pairs(task, tokenizer, split=split, n_pairs=n_pairs, seed=config.seed).to(device)
-        for split, n_pairs in zip((Split.train, Split.validation, Split.held_out), sizes, strict=True)
+def draw_splits(task: Task, tokenizer: Tokenizer, config: ExtractConfig, *, max_tokens: int, device: torch.device) -> TaskPairs:
+    """Draw the task's pairs of every split, their prompts no longer than the model reads."""
+
+    def draw(split: Split, n_pairs: int) -> PairBatch:
+        pairs = encode_pairs(task, tokenizer, split=split, n_pairs=n_pairs, seed=config.seed, max_tokens=max_tokens)
+        return pairs.to(device)
+
+    return TaskPairs(
+        train=draw(Split.train, config.n_train_pairs),
+        validation=draw(Split.validation, config.n_validation_pairs),
+        held_out=draw(Split.held_out, config.n_held_out_pairs),
     )
-    return TaskPairs(*batches)
 
 
 def refuse_unfit(model: Transformer, task: Task, validation: PairBatch) -> None:

@@ -32,7 +32,7 @@ def test_refuses_a_task_that_the_bigram_table_answers_alone(toy: Toy) -> None:
     model.load_state_dict(toy.model.state_dict())
     last_differs = Task("last", "", lambda draw: Pair('("a b', "('a c", '")\n', "')\n", ()))
     config = dataclasses.replace(EXTRACT, n_train_pairs=1, n_validation_pairs=1, n_held_out_pairs=1)
-    pairs = draw_splits(last_differs, toy.tokenizer, config, device=CPU).validation
+    pairs = draw_splits(last_differs, toy.tokenizer, config, max_tokens=CONFIG.n_ctx, device=CPU).validation
     (b, c), (double, single) = pairs.tokens[:, pairs.last[0]].tolist(), pairs.answers[0, :, 0].tolist()
     with torch.no_grad():
         model.bigram[b, double] += 9
@@ -49,7 +49,7 @@ def test_refuses_means_and_tokenizers_of_other_models(toy: Toy) -> None:
 
 
 def test_spec_holds_answers_where_they_are_always_the_same(toy: Toy) -> None:
-    pairs = draw_splits(TASK, toy.tokenizer, EXTRACT, device=CPU)
+    pairs = draw_splits(TASK, toy.tokenizer, EXTRACT, max_tokens=CONFIG.n_ctx, device=CPU)
     spec = task_spec(TASK, pairs, seed=0)
     assert spec.answers == ('")\n', "')\n")
     assert [toy.tokenizer.token(each) for each in spec.answer_ids] == sorted(spec.answers, key=toy.tokenizer.encode)
