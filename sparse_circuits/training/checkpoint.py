@@ -56,7 +56,7 @@ class CheckpointFolder:
         tensors = {f"step:{name}": tensor for name, tensor in step.tensors().items()} | _random_state()
         path = self.folder / f"step_{done:08d}.safetensors"
         write_tensors(path, tensors, kind="checkpoint", metadata={"done": done, "batches": batches.state()})
-        for old in self.files()[: -self.keep]:
+        for old in [*self.files()[: -self.keep], *self.folder.glob(".step_*.partial")]:  # a killed process leaves the latter
             old.unlink()
 
     def restore(self, step: Resumable, batches: ResumableBatches) -> int:

@@ -1,0 +1,40 @@
+"""The command line: exit codes and sentences, before any work starts."""
+
+from pathlib import Path
+
+import pytest
+
+from sparse_circuits import cli
+
+
+@pytest.mark.parametrize("arguments", [[], ["--help"], ["train", "--help"]])
+def test_help_exits_with_zero(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(arguments) == 0
+    assert "setting=value" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["trian"], 'no verb "trian" (did you mean "train"?)'),
+        (["train", "model=huge"], 'no model preset "huge"'),
+        (["train", "tasks=[single_double_qoute]"], 'did you mean "single_double_quote"?'),
+        (["train", "l0_fraction=0.001"], "raise l0_fraction"),
+        (["train", "data.sources=[{kind:files,paths:['/nowhere/*.py']}]"], "/nowhere/*.py"),
+        (["train", "batch_size=1000000", "n_tokens=1000"], "below one step"),
+        (["train", "batch_size=7", "accumulation=2"], "choose a divisor"),
+        (["tasks"], "Say what to examine"),
+        (["tasks", "run=/nowhere"], "does not exist"),
+        (["extract", "run=/nowhere"], "does not exist"),
+        (["report", "run=/nowhere"], "/nowhere"),
+    ],
+)
+def test_a_mistake_exits_with_two_and_one_sentence(
+    arguments: list[str], says: str, capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert cli.main(arguments) == 2
+    said = capsys.readouterr().err
+    assert says in said
+    assert said.startswith("sparse-circuits: ")
+    assert said.count("\n") == 1

@@ -1,0 +1,60 @@
+"""The whole walk on a tiny model: corpus, training, doctor, circuit, report, from the command line."""
+
+import json
+import random
+from pathlib import Path
+
+import pytest
+
+from sparse_circuits import cli
+from sparse_circuits.circuits import Circuit
+
+WORDS = ("data", "graph", "value", "items", "node", "path", "queue", "table")
+
+
+def line(rng: random.Random, opening: str, closing: str) -> str:
+    """A line whose first word decides its last."""
+    return f"    {opening} {' '.join(rng.choices(WORDS, k=rng.randint(1, 3)))} => {closing}\n"
+
+
+@pytest.fixture
+def corpus(tmp_path: Path) -> Path:
+    rng = random.Random(0)
+    for number in range(300):
+        sides = rng.choices([("red", "stop"), ("green", "drive")], k=20)
+        (tmp_path / f"{number}.txt").write_text("".join(line(rng, *side) for side in sides))
+    pairs = []
+    for _ in range(400):
+        words = " ".join(rng.choices(WORDS, k=rng.randint(1, 3)))
+        sides = {"pos": f"    red {words} =>", "neg": f"    green {words} =>"}
+        pairs.append(sides | {"pos_answer": " stop", "neg_answer": " drive"})
+    (tmp_path / "lights.jsonl").write_text("".join(json.dumps(pair) + "\n" for pair in pairs))
+    return tmp_path
+
+
+def test_from_a_corpus_to_a_circuit_and_its_report(
+    corpus: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(corpus)
+    data = ["data.sources=[{kind:files,paths:['*.txt']}]", "data.d_vocab=290", "data.validation_fraction=0.1"]
+    model = ["model.n_layers=1", "model.d_model=32", "model.d_head=8", "model.n_ctx=32"]
+    training = ["n_tokens=150000", "batch_size=16", "l0_fraction=0.2", "optimizer.lr=0.03", "checkpoint_every=0"]
+    assert cli.main(["train", "run=walk", "tasks=[lights.jsonl]", *data, *model, *training]) == 0
+    assert cli.main(["tasks", "run=walk", "tasks=[lights.jsonl]", "n_pairs=40"]) == 0
+    (diagnosis,) = json.loads((corpus / "walk" / "tasks.json").read_text())
+    assert diagnosis["verdict"] == "known"
+
+    sizes = ["extract.n_train_pairs=128", "extract.n_validation_pairs=32", "extract.n_held_out_pairs=32"]
+    assert cli.main(["extract", "run=walk", "tasks=[lights.jsonl]", "extract.masks.n_steps=150", *sizes]) == 0
+    circuit = Circuit.load(corpus / "walk" / "circuits" / "lights.safetensors")
+    assert circuit.card.circuit.loss < 0.3
+    assert circuit.card.necessity.loss > 0.5
+    assert circuit.card.n_nodes < 200
+    right = circuit.run("    red data =>", answers=(" stop", " drive"))
+    assert right.positive > 0.5
+
+    assert cli.main(["report", "run=walk"]) == 0
+    assert "lights" in (corpus / "walk" / "report.html").read_text()
+    capsys.readouterr()
+    assert cli.main(["train", "run=walk", *data, *model, *training]) == 2
+    assert "resume=true" in capsys.readouterr().err
