@@ -5,10 +5,10 @@ from __future__ import annotations
 import random
 from collections.abc import Sequence
 
-from sparse_circuits.data.words import WORDS, Split
+from sparse_circuits.data.words import COMMON_WORDS, WORDS, Split
 
-NAMES = WORDS[Split.train].names
-STRINGS = WORDS[Split.train].strings
+NAMES = WORDS[Split.train].names + COMMON_WORDS
+STRINGS = WORDS[Split.train].strings + COMMON_WORDS
 QUOTES = ('"', "'")
 
 

@@ -81,6 +81,28 @@ WORDS: dict[Split, Words] = {
     ),
 }
 
+COMMON_WORDS = _words("""
+    actor agent album area array arrow asset atom axis badge ball band bank bar batch beam bed bell bill bird bit board boat
+    body bonus book bound box brand bread bug cable cake camp car card cart cat cell chain chair chart chat chest claim
+    clock cloud club coach coat coin cover cow cream crew crop cross crowd crown cup curve cycle dance dash deal debt deck
+    delay delta depth desk diet digit disk dog door draft dream dress drive drop duty eagle earth edge egg epoch era essay
+    exam exit eye face fan farm fee film final fire fish flag floor flow fold food foot force fork fruit fuel fund game gap
+    gas gate gear gift glass goal gold grade grain grant grass gross guard guess guest guide hall hand hat heap heart heat
+    hill hint hold hole home hook horse hotel hour hub hunt ice icon idea image inch issue job joint judge jump jury king
+    knife label lake lamp land lane law layer lead leaf lens light lion loan lot luck lunch mail mark mask match meal meter
+    milk mine model money moon motor mount mouse move movie music neck nest net night noise north novel nurse ocean oil
+    onion opera orbit organ owner pace pack pair panel paper park party patch pay peak pen phase phone photo piano pie pilot
+    pipe pixel place plan plane plant plate plot plug poem poet pool post pot power prize proof pulse pump queen radio rain
+    rank rate ratio rent reply rice ride ring risk river road rock role roof room rope round route rule sail salad sale salt
+    sand scale scene sea seat seed share shelf shell ship shirt shoe shop shot side site skill skin sky sleep slot smile
+    smoke snow soap soil song soul sound soup south space speed spoon sport spot staff stage stamp star steam steel stem
+    step stock stone store storm story style sugar suit sum sun swan tail talk tank taste tax tea team tent term theme tide
+    tiger tile timer tin tip tone tool tooth topic touch tour tower town toy track trade trail train tree trend trial trip
+    truck trust truth tube tune turn uncle union unit usage van verse video view voice voter wage wagon walk wall wave week
+    wheel wind wine wing wire wolf wood wool work yard youth zebra zone
+""")
+"""Words that the idioms use beside the training words, in names and strings: with many, no rule is learned name by name."""
+
 FILLER_FORMS = (
     "{} = {}",
     "{} = not {}",

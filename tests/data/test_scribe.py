@@ -13,7 +13,7 @@ def test_names_that_are_read_were_bound_before():
 
 def test_all_names_get_used():
     scribe = Scribe(random.Random(0))
-    assert {scribe.new() for _ in range(3000)} == set(NAMES)
+    assert {scribe.new() for _ in range(20_000)} == set(NAMES)
 
 
 def test_a_string_closes_as_it_opened():

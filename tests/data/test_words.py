@@ -3,7 +3,7 @@ from itertools import combinations
 
 import pytest
 
-from sparse_circuits.data.words import FILLER_FORMS, INPUT_FILES, OUTPUT_FILES, SHARED_NAME, WORDS, Split
+from sparse_circuits.data.words import COMMON_WORDS, FILLER_FORMS, INPUT_FILES, OUTPUT_FILES, SHARED_NAME, WORDS, Split
 
 
 def all_words(split):
@@ -14,6 +14,11 @@ def all_words(split):
 def test_no_two_splits_share_a_word():
     for first, second in combinations(Split, 2):
         assert not all_words(first) & all_words(second)
+
+
+def test_common_words_belong_to_no_split():
+    assert len(set(COMMON_WORDS)) == len(COMMON_WORDS)
+    assert not any(set(COMMON_WORDS) & all_words(split) for split in Split)
 
 
 @pytest.mark.parametrize("split", Split)
