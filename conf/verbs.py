@@ -55,7 +55,9 @@ class ExtractVerb:
     run: Path = Path("runs/train")
     """Run folder with the model; circuits go to its circuits/."""
     tasks: list[str] = field(default_factory=lambda: ["all"])
-    """Tasks: names, pairs.jsonl, module:TASK, or all (those that the model knows)."""
+    """Tasks: names, pairs.jsonl, module:TASK, or all."""
+    keep_going: bool = False
+    """Leave out, with the reason, tasks that the model does not know, instead of stopping."""
     extract: ExtractConfig = field(default_factory=ExtractConfig)
     """How circuits are found and measured."""
     overwrite: bool = False

@@ -6,7 +6,8 @@ Called by the command line; from Python the rooms themselves are as short to cal
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,6 @@ from rich.table import Table
 
 from sparse_circuits.circuits import (
     Circuit,
-    ExtractConfig,
     Means,
     extract,
     load_means,
@@ -25,6 +25,7 @@ from sparse_circuits.circuits import (
 from sparse_circuits.circuits.means import MEANS_FILE
 from sparse_circuits.conf.verbs import DataVerb, ExtractVerb, QuickstartVerb, ReportVerb, TasksVerb, TrainVerb
 from sparse_circuits.data import DataConfig, Loader, Tokenizer, prepare
+from sparse_circuits.data.words import Split
 from sparse_circuits.errors import UserError
 from sparse_circuits.model import Transformer
 from sparse_circuits.plain import from_plain
@@ -33,9 +34,11 @@ from sparse_circuits.run import rank, read_json, write_json
 from sparse_circuits.tasks import TASKS, Diagnosis, Task, Verdict, diagnosis_table, examine, find_task, task_evaluator
 from sparse_circuits.training.config import TrainConfig
 from sparse_circuits.training.export import Trained, load_trained
-from sparse_circuits.training.pretrain import Evaluator, pretrain
+from sparse_circuits.training.loop import Metrics
+from sparse_circuits.training.pretrain import MakeEvaluator, pretrain
 
 MEANS_TOKENS = 200_000
+EXAMPLE = "single_double_quote"
 
 
 def data(config: DataVerb, console: Console) -> None:
@@ -73,17 +76,15 @@ def train(config: TrainVerb, console: Console) -> Trained:
     return trained
 
 
-def evaluate_tasks(tasks: Sequence[Task]) -> Evaluator:
-    """Return an evaluator of tasks for the training loop; pairs are drawn when the tokenizer is there."""
-    ready: dict[str, Evaluator] = {}
+def evaluate_tasks(tasks: Sequence[Task]) -> MakeEvaluator:
+    """Return what prepares the tasks' evaluation for the training loop."""
 
-    def evaluator(model: Transformer, tokenizer: Tokenizer) -> dict[str, float]:
-        if tokenizer.hash not in ready:
-            n_ctx, device = model.config.n_ctx, model.embed.weight.device
-            ready[tokenizer.hash] = task_evaluator(tasks, tokenizer, max_tokens=n_ctx, device=device)
-        return ready[tokenizer.hash](model)
+    def make(model: Transformer, tokenizer: Tokenizer) -> Callable[[], Metrics]:
+        n_ctx, device = model.config.n_ctx, model.embed.weight.device
+        evaluator = task_evaluator(tasks, tokenizer, max_tokens=n_ctx, device=device)
+        return lambda: evaluator(model)
 
-    return evaluator
+    return make
 
 
 def tasks(config: TasksVerb, console: Console) -> list[Diagnosis]:
@@ -122,30 +123,23 @@ def find_tasks(references: Sequence[str]) -> list[Task]:
 
 
 def extract_circuits(config: ExtractVerb, console: Console) -> list[Circuit]:
-    """Extract the circuits of tasks, leaving out, with the reason, those that the model does not know."""
+    """Extract the circuits of tasks; with keep_going, one that cannot be extracted is named with the reason and left out."""
     trained = load_trained(config.run)
     means = means_of(config.run, trained.model)
     circuits = []
     for task in find_tasks(config.tasks):
         path = circuit_path(config.run, task.name)
-        if path.exists() and not config.overwrite:
-            circuits.append(Circuit.load(path))
-            continue
         try:
-            circuits.append(extract_one(trained, task, means, run=config.run, config=config.extract))
+            if config.overwrite or not path.exists():
+                console.print(f"extracting {task.name} ...")
+                extract(trained.model, task, trained.tokenizer, means, config=config.extract).save(path)
+            circuits.append(Circuit.load(path))
         except UserError as error:
-            if config.tasks != ["all"]:
+            if not config.keep_going:
                 raise
             console.print(f"[dim]{error}[/dim]")
     console.print(circuit_table(circuits))
     return circuits
-
-
-def extract_one(trained: Trained, task: Task, means: Means, *, run: Path, config: ExtractConfig) -> Circuit:
-    """Extract one circuit and save it in the run folder."""
-    circuit = extract(trained.model, task, trained.tokenizer, means, config=config)
-    circuit.save(circuit_path(run, task.name))
-    return circuit
 
 
 def circuit_path(run: Path, task: str) -> Path:
@@ -177,8 +171,8 @@ def quickstart(config: QuickstartVerb, console: Console) -> dict[str, Any]:
     path = config.run / "summary.json"
     if not path.exists():
         started = time.monotonic()
-        trained = train(config, console)
-        diagnoses = tasks(TasksVerb(run=config.run), console)
+        trained = train(replace(config, resume=True), console)
+        diagnoses = tasks(TasksVerb(run=config.run, split=Split.validation), console)
         circuits = extract_known(trained, diagnoses, config=config, console=console)
         summary = {"seconds": time.monotonic() - started, **summarise(config, diagnoses, circuits)}
         write_json(path, summary)
@@ -192,19 +186,12 @@ def quickstart(config: QuickstartVerb, console: Console) -> dict[str, Any]:
 def extract_known(
     trained: Trained, diagnoses: Sequence[Diagnosis], *, config: QuickstartVerb, console: Console
 ) -> dict[str, Circuit]:
-    """Extract circuits for the tasks that the model knows, best known first, at most `n_circuits` of them."""
-    means = means_of(config.run, trained.model)
+    """Extract circuits for the tasks that the model knows, the example first, then the best known, up to `n_circuits`."""
     known = [diagnosis for diagnosis in diagnoses if diagnosis.verdict is Verdict.known]
-    known.sort(key=lambda diagnosis: diagnosis.evaluation.loss)
-    circuits = {}
-    for diagnosis in known[: config.n_circuits]:
-        console.print(f"extracting {diagnosis.task} ...")
-        try:
-            task = TASKS[diagnosis.task]
-            circuits[task.name] = extract_one(trained, task, means, run=config.run, config=config.extract)
-        except UserError as error:
-            console.print(f"[dim]{error}[/dim]")
-    return circuits
+    known.sort(key=lambda diagnosis: (diagnosis.task != EXAMPLE, diagnosis.evaluation.loss))
+    chosen = [diagnosis.task for diagnosis in known[: config.n_circuits]]
+    verb = ExtractVerb(run=config.run, tasks=chosen, extract=config.extract, keep_going=True)
+    return {circuit.task.name: circuit for circuit in extract_circuits(verb, console)}
 
 
 def summarise(config: QuickstartVerb, diagnoses: Sequence[Diagnosis], circuits: dict[str, Circuit]) -> dict[str, Any]:
@@ -245,7 +232,7 @@ def card_numbers(circuit: Circuit) -> dict[str, float]:
 
 def circuit_table(circuits: Sequence[Circuit]) -> Table:
     """Return the circuits' numbers as a table."""
-    return _table("circuits", [{"name": circuit.spec.name, **card_numbers(circuit)} for circuit in circuits])
+    return _table("circuits", [{"name": circuit.task.name, **card_numbers(circuit)} for circuit in circuits])
 
 
 def summary_table(summary: dict[str, Any]) -> Table:

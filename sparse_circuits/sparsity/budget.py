@@ -43,10 +43,11 @@ def sparse_budgets(model: Transformer, config: SparsityConfig) -> dict[str, Budg
         target = round(share / narrowing * tensor.numel())
         budgets[name] = Budget(tensor.numel(), target, floor, axis := neuron_axis(name), tensor.shape[axis])
         if target < (needed := floor * tensor.shape[axis]):
+            enough = needed / tensor.numel() * narrowing
             raise UserError(
                 f"{name} may keep {target:,} of its {tensor.numel():,} entries, but a floor of {floor} in each of its "
-                f"{tensor.shape[axis]:,} neurons needs {needed:,}: raise l0_fraction to {needed / tensor.numel() * narrowing:.3g} "
-                f"or lower sparsity.floor to {target // tensor.shape[axis]}."
+                f"{tensor.shape[axis]:,} neurons needs {needed:,}: raise l0_fraction to {enough:.3g} or lower "
+                f"sparsity.floor to {target // tensor.shape[axis]}."
             )
     return budgets
 

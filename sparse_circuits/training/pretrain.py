@@ -32,11 +32,11 @@ from sparse_circuits.training.curves import draw_curves
 from sparse_circuits.training.evaluate import validation_loss
 from sparse_circuits.training.export import Trained, export_model
 from sparse_circuits.training.loop import Metrics, fit
-from sparse_circuits.training.step import PretrainStep
+from sparse_circuits.training.step import Diverged, PretrainStep
 from sparse_circuits.training.track import Jsonl, ProgressLine, Tracker, Tracks, Wandb, read_metrics
 
-Evaluator = Callable[[Transformer, Tokenizer], Metrics]
-"""Something measured of the model while it trains, such as the tasks."""
+MakeEvaluator = Callable[[Transformer, Tokenizer], Callable[[], Metrics]]
+"""Prepares something to measure of the model while it trains, such as the tasks, and refuses before training what cannot be."""
 
 
 def pretrain(
@@ -44,7 +44,7 @@ def pretrain(
     folder: Path,
     *,
     resume: bool = False,
-    evaluators: Sequence[Evaluator] = (),
+    evaluators: Sequence[MakeEvaluator] = (),
     console: Console | None = None,
 ) -> Trained:
     """Train a weight-sparse transformer into a run folder and return it.
@@ -97,7 +97,7 @@ def _run(
     config: TrainConfig,
     folder: Path,
     dataset: Dataset,
-    evaluators: Sequence[Evaluator],
+    evaluators: Sequence[MakeEvaluator],
     console: Console | None,
 ) -> None:
     """Fit and, in the first process, write what the run leaves behind."""
@@ -111,10 +111,12 @@ def _run(
         )
     )
 
+    measures = [make(step.model, dataset.tokenizer) for make in evaluators]
+
     def evaluate() -> Metrics:
         found = {"validation_loss": validation_loss(step.model, validation, autocast=step.autocast)}
-        for evaluator in evaluators:
-            found |= evaluator(step.model, dataset.tokenizer)
+        for measure in measures:
+            found |= measure()
         return found
 
     tracks = _open_tracks(config, folder, console=console) if first else None
@@ -131,7 +133,7 @@ def _run(
             evaluate_every=config.evaluate_every,
             checkpoints=checkpoints,
         )
-    except UserError as error:
+    except Diverged as error:
         last = checkpoints.files()[-1:] or ["none yet"]
         raise UserError(f"{error} Last good checkpoint: {last[0]}.") from error
     finally:

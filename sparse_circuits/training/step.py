@@ -18,6 +18,10 @@ from sparse_circuits.training.optimizer import build_optimizer, gradient_divisor
 from sparse_circuits.training.schedule import learning_rate
 
 
+class Diverged(UserError):
+    """The loss or a gradient is no number any more."""
+
+
 class NextToken(nn.Module):
     """The pretraining loss as a module, so that DistributedDataParallel can average its gradients."""
 
@@ -89,7 +93,7 @@ class PretrainStep:
             return
         sizes = {name: float(p.grad.abs().max()) for name, p in self.model.named_parameters()}
         worst = sorted(sizes, key=lambda name: -sizes[name] if sizes[name] == sizes[name] else float("-inf"))[:3]
-        raise UserError(
+        raise Diverged(
             f"The loss became {loss.item()} at step {index + 1}; largest gradients: "
             f"{', '.join(f'{name} {sizes[name]:.3g}' for name in worst)}. Lower optimizer.lr, or look at the data."
         )
