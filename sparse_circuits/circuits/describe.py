@@ -43,6 +43,7 @@ def card_lines(card: Card) -> Iterator[str]:
         "everything ablated": card.ablated,
         "only the circuit ablated": card.necessity,
         f"best of {card.n_random} random circuits": card.random,
+        "the same, each calibrated for itself": card.random_calibrated,
         f"random outside nodes ablated, {card.n_outside} draws": card.outside,
     }
     yield f"  {f'{card.n_pairs} held-out pairs':<42}{'loss':>7}{'accuracy':>10}"

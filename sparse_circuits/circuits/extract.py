@@ -14,13 +14,16 @@ from dataclasses import dataclass, field
 
 import torch
 
+from sparse_circuits.circuits.ablate import ablation_taps
+from sparse_circuits.circuits.calibrate import calibrate
 from sparse_circuits.circuits.circuit import Circuit
 from sparse_circuits.circuits.discover import MaskConfig, learn_mask
 from sparse_circuits.circuits.discretise import discretise
 from sparse_circuits.circuits.edges import circuit_edges
 from sparse_circuits.circuits.faithfulness import assess
+from sparse_circuits.circuits.margin import answer_margins, score
 from sparse_circuits.circuits.means import Means, check_means
-from sparse_circuits.circuits.nodes import channels_of
+from sparse_circuits.circuits.nodes import channels_of, count_nodes
 from sparse_circuits.circuits.sampler import TaskPairs
 from sparse_circuits.circuits.spec import task_spec
 from sparse_circuits.data.tokenizer import Tokenizer
@@ -29,7 +32,7 @@ from sparse_circuits.model import Transformer
 from sparse_circuits.plain import to_plain
 from sparse_circuits.run import Precision, choose_autocast
 from sparse_circuits.tasks import PairBatch, Split, Task, encode_pairs, evaluate
-from sparse_circuits.tasks.evaluate import TARGET_LOSS, check_vocabulary, evaluate_bigram
+from sparse_circuits.tasks.evaluate import KNOWN_ACCURACY, TARGET_LOSS, check_vocabulary
 from sparse_circuits.training.loop import Track
 
 
@@ -92,7 +95,7 @@ def extract(
     device = model.embed.weight.device
     check_vocabulary(model, tokenizer, device=device)
     pairs = draw_splits(task, tokenizer, config, max_tokens=model.config.n_ctx, device=device)
-    refuse_unfit(model, task, pairs.validation)
+    refuse_unfit(model, task, pairs.validation, means, config=config)
     autocast = choose_autocast(config.precision, device)
     mask = learn_mask(model, pairs.train, means, config=config.masks, seed=config.seed, autocast=autocast, track=track)
     found = discretise(model, pairs.validation, means, mask, target_loss=config.target_loss, max_scale=config.max_scale)
@@ -133,22 +136,24 @@ def draw_splits(task: Task, tokenizer: Tokenizer, config: ExtractConfig, *, max_
     )
 
 
-def refuse_unfit(model: Transformer, task: Task, validation: PairBatch) -> None:
+@torch.no_grad()
+def refuse_unfit(model: Transformer, task: Task, validation: PairBatch, means: Means, *, config: ExtractConfig) -> None:
     """Refuse a task in which there is no circuit to find.
 
     Raises:
-        UserError: the bigram table alone answers it, or the model does not know it.
+        UserError: the bigram table, with every node ablated, reaches the target; or the model does not know the task.
     """
-    if model.bigram is not None:
-        alone = evaluate_bigram(lambda tokens: model.bigram[tokens], validation)
-        if alone.loss < TARGET_LOSS:
-            raise UserError(
-                f"{task.name} is answered by the bigram table alone (loss {alone.loss:.3f}), which is never ablated: "
-                "its circuit would be empty; choose another task."
-            )
+    no_node = torch.zeros(count_nodes(model.config), dtype=torch.bool)
+    margin = answer_margins(model, validation, taps=ablation_taps(no_node, means, model.config))
+    alone = score(calibrate(margin, max_scale=config.max_scale)(margin))
+    if alone.loss <= config.target_loss:
+        raise UserError(
+            f"{task.name} is a bigram task: with every node ablated the bigram table alone reaches a loss of {alone.loss:.3f} "
+            "once calibrated, so there is no circuit to find; choose another task."
+        )
     whole = evaluate(model, validation)
     if not whole.known:
         raise UserError(
             f"The model does not know {task.name} (loss {whole.loss:.3f}, accuracy {whole.accuracy:.3f} on validation pairs; "
-            f"known: under {TARGET_LOSS} and at least 0.95): train it longer, or choose another task."
+            f"known: under {TARGET_LOSS} and at least {KNOWN_ACCURACY}): train it longer, or choose another task."
         )

@@ -1,15 +1,15 @@
 """The card of a circuit: what it does on pairs that nothing was fitted to, and what its controls do.
 
 Source: Gao et al. 2025, section 2.2, figure 32 and appendix A.5. Two kinds of intervention, each scored in its own terms:
-- all but some nodes ablated. The circuit and the model without any node keep the circuit's calibration. A random circuit
-  gets a calibration of its own, fitted on the very pairs it is scored on: the control has every advantage.
+- all but some nodes ablated: the circuit's calibration stays as it is. Random circuits are also scored with one of their own,
+  fitted on the very pairs that they are scored on, so that this control has every advantage.
 - some nodes of the whole model ablated (the circuit's own, or as many others). No calibration: the model needs none.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import torch
@@ -50,7 +50,9 @@ class Card:
     necessity: Score
     """The whole model with only the circuit's nodes ablated."""
     random: Score
-    """The best of the random circuits of equal per-site size, drawn from nodes alive on the task, each calibrated."""
+    """The best of the random circuits of equal per-site size, drawn from nodes alive on the task."""
+    random_calibrated: Score
+    """The best of them, each with a calibration of its own."""
     n_random: int
     """Random circuits drawn."""
     outside: Score
@@ -85,7 +87,7 @@ def assess(
         means: of this model.
         calibration: the circuit's, from validation pairs.
         target_loss: noted on the card.
-        max_scale: bound of the random circuits' calibrations.
+        max_scale: bound of the random circuits' own calibrations.
         n_random: random circuits to draw.
         n_outside: sets of outside nodes to draw.
         seed: of the draws.
@@ -101,7 +103,7 @@ def assess(
         return (random_nodes(kept, allowed, model.config, generator=generator) for _ in range(n_draws))
 
     own = margins(kept)
-    random = [score(calibrate(found, max_scale=max_scale)(found)) for found in map(margins, random_sets(alive, n_random))]
+    random = [margins(drawn) for drawn in random_sets(alive, n_random)]
     outside = [score(margins(~drawn)) for drawn in random_sets(alive & ~kept, n_outside)]
     return Card(
         n_nodes=int(kept.sum()),
@@ -115,12 +117,18 @@ def assess(
         circuit_raw=score(own),
         ablated=score(calibration(margins(torch.zeros_like(kept)))),
         necessity=score(margins(~kept)),
-        random=min(random, key=lambda each: each.loss),
+        random=best(calibration(each) for each in random),
+        random_calibrated=best(calibrate(each, max_scale=max_scale)(each) for each in random),
         n_random=n_random,
         outside=Score(*(sum(values) / n_outside for values in zip(*((s.loss, s.accuracy) for s in outside), strict=True))),
         outside_worst_loss=max(each.loss for each in outside),
         n_outside=n_outside,
     )
+
+
+def best(margins: Iterable[Float[Tensor, " n_prompts"]]) -> Score:
+    """Return the score of the margins with the lowest loss."""
+    return min(map(score, margins), key=lambda each: each.loss)
 
 
 @torch.no_grad()

@@ -37,8 +37,8 @@ def test_refuses_a_task_that_the_bigram_table_answers_alone(toy: Toy) -> None:
     with torch.no_grad():
         model.bigram[b, double] += 9
         model.bigram[c, single] += 9
-    with pytest.raises(UserError, match="bigram table alone"):
-        refuse_unfit(model, last_differs, pairs)
+    with pytest.raises(UserError, match="bigram task"):
+        refuse_unfit(model, last_differs, pairs, toy.means, config=config)
 
 
 def test_refuses_means_and_tokenizers_of_other_models(toy: Toy) -> None:

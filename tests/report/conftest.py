@@ -77,6 +77,7 @@ def card(n_edges: int) -> Card:
         ablated=Score(0.7, 0.5),
         necessity=Score(1.5, 0.3),
         random=Score(0.6, 0.6),
+        random_calibrated=Score(0.55, 0.6),
         n_random=50,
         outside=Score(0.35, 0.9),
         outside_worst_loss=0.5,
