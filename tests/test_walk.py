@@ -9,12 +9,12 @@ import pytest
 from sparse_circuits import cli
 from sparse_circuits.circuits import Circuit
 
-WORDS = ("data", "graph", "value", "items", "node", "path", "queue", "table")
+WORDS = ["data", "graph", "value", "items", "node", "path", "queue", "table", "list", "word", "line", "key", "total", "count"]
 
 
 def line(rng: random.Random, opening: str, closing: str) -> str:
     """A line whose first word decides its last."""
-    return f"    {opening} {' '.join(rng.choices(WORDS, k=rng.randint(1, 3)))} => {closing}\n"
+    return f"    {opening} {' '.join(rng.choices(WORDS, k=rng.randint(2, 3)))} => {closing}\n"
 
 
 @pytest.fixture
@@ -24,8 +24,8 @@ def corpus(tmp_path: Path) -> Path:
         sides = rng.choices([("red", "stop"), ("green", "drive")], k=20)
         (tmp_path / f"{number}.txt").write_text("".join(line(rng, *side) for side in sides))
     pairs = []
-    for _ in range(400):
-        words = " ".join(rng.choices(WORDS, k=rng.randint(1, 3)))
+    for _ in range(1000):
+        words = " ".join(rng.choices(WORDS, k=rng.randint(2, 3)))
         sides = {"pos": f"    red {words} =>", "neg": f"    green {words} =>"}
         pairs.append(sides | {"pos_answer": " stop", "neg_answer": " drive"})
     (tmp_path / "lights.jsonl").write_text("".join(json.dumps(pair) + "\n" for pair in pairs))

@@ -64,9 +64,7 @@ class SourceConfig:
     def __post_init__(self) -> None:
         if not isinstance(self.kind, SourceKind):
             kinds = [kind.name for kind in SourceKind]
-            raise UserError(
-                f'Unknown source kind "{self.kind}"{nearest(str(self.kind), kinds)}: use {", ".join(kinds)}.'
-            )
+            raise UserError(f'Unknown source kind "{self.kind}"{nearest(str(self.kind), kinds)}: use {", ".join(kinds)}.')
         if not re.fullmatch(r"[\w-]+", self.title):
             raise UserError(f'The source name "{self.name}" becomes a file name: use letters, digits, - and _.')
         if not 0 < self.weight < float("inf"):

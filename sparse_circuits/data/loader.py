@@ -18,9 +18,7 @@ from sparse_circuits.errors import UserError
 class Loader:
     """Batches without end; several processes each get their rows of the same batch."""
 
-    def __init__(
-        self, packed: Packed, *, batch_size: int, n_ctx: int, seed: int, rank: int = 0, world_size: int = 1
-    ) -> None:
+    def __init__(self, packed: Packed, *, batch_size: int, n_ctx: int, seed: int, rank: int = 0, world_size: int = 1) -> None:
         """Start at the first batch of epoch 0.
 
         Args:
