@@ -111,7 +111,7 @@ PHRASES: dict[Callable[[Scribe], str], int] = {
     plain: 5,
     call: 2,
     constant: 3,
-    say: 8,
+    say: 14,
     say_fields: 5,
     flat_list: 4,
     nested_list: 3,

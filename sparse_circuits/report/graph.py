@@ -109,6 +109,7 @@ def _checks(circuit: Circuit) -> list[dict[str, Any]]:
         ("circuit_raw", "the same before calibration", {}),
         ("necessity", "only the circuit's nodes ablated", {"at_least": 0.6}),
         ("random", f"best of {card.n_random} random circuits of equal size at every site", {"at_least": 0.5}),
+        ("random_calibrated", f"the best of these {card.n_random}, each with a calibration of its own", {}),
         ("outside", f"as many random live nodes outside ablated: mean of {card.n_outside} draws", {"at_most": 0.3}),
         ("ablated", "every node ablated", {}),
     ]
@@ -120,7 +121,9 @@ def _example_pair(circuit: Circuit) -> EncodedPair | None:
     task = TASKS.get(circuit.task.name)
     if task is None:
         return None
-    drawn = draw_pairs(task, circuit.tokenizer, split=Split.held_out, n_pairs=1, seed=circuit.task.seed)
+    # Eight, because the draws that may be dropped on the way to a valid pair are counted per pair asked for.
+    n_ctx = circuit.model.config.n_ctx
+    drawn = draw_pairs(task, circuit.tokenizer, split=Split.held_out, n_pairs=8, seed=circuit.task.seed, max_tokens=n_ctx)
     return next(iter(drawn.encoded), None)
 
 
