@@ -217,7 +217,7 @@ def summarise(config: QuickstartVerb, diagnoses: Sequence[Diagnosis], circuits: 
     }
 
 
-def card_numbers(circuit: Circuit) -> dict[str, float]:
+def card_numbers(circuit: Circuit) -> dict[str, int | float]:
     """Return the numbers of a circuit that are printed."""
     card = circuit.card
     return {

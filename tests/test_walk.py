@@ -20,9 +20,9 @@ def line(rng: random.Random, opening: str, closing: str) -> str:
 @pytest.fixture
 def corpus(tmp_path: Path) -> Path:
     rng = random.Random(0)
-    for number in range(300):
-        sides = rng.choices([("red", "stop"), ("green", "drive")], k=20)
-        (tmp_path / f"{number}.txt").write_text("".join(line(rng, *side) for side in sides))
+    for number in range(600):  # a file speaks of one colour, so that one layer without positions can learn the rule
+        side = rng.choice([("red", "stop"), ("green", "drive")])
+        (tmp_path / f"{number}.txt").write_text("".join(line(rng, *side) for _ in range(10)))
     pairs = []
     for _ in range(1000):
         words = " ".join(rng.choices(WORDS, k=rng.randint(2, 3)))
@@ -38,7 +38,7 @@ def test_from_a_corpus_to_a_circuit_and_its_report(
     monkeypatch.chdir(corpus)
     data = ["data.sources=[{kind:files,paths:['*.txt']}]", "data.d_vocab=290", "data.validation_fraction=0.1"]
     model = ["model.n_layers=1", "model.d_model=32", "model.d_head=8", "model.n_ctx=32"]
-    training = ["n_tokens=150000", "batch_size=16", "l0_fraction=0.2", "optimizer.lr=0.03", "checkpoint_every=0"]
+    training = ["n_tokens=200000", "batch_size=16", "l0_fraction=0.3", "optimizer.lr=0.02", "checkpoint_every=0"]
     assert cli.main(["train", "run=walk", "tasks=[lights.jsonl]", *data, *model, *training]) == 0
     assert cli.main(["tasks", "run=walk", "tasks=[lights.jsonl]", "n_pairs=40"]) == 0
     (diagnosis,) = json.loads((corpus / "walk" / "tasks.json").read_text())
