@@ -74,7 +74,7 @@ function taskTable({ tasks, circuits, curves: lines }) {
 
 const LABELS = {
   model: "whole model", circuit: "circuit alone", circuit_raw: "… before calibration", necessity: "only the circuit removed",
-  random: "random circuit, the best", outside: "other nodes removed", ablated: "everything removed",
+  random: "random circuit, the best", random_calibrated: "… calibrated on its own", outside: "other nodes removed", ablated: "everything removed",
 };
 const anchor = task => `circuit-${task}`;
 const fails = ({ loss, at_most, at_least }) => (known(at_most) && loss > at_most) || (known(at_least) && loss < at_least);
