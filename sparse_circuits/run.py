@@ -146,6 +146,7 @@ def process_group() -> Iterator[None]:
     torch.distributed.init_process_group("nccl" if torch.cuda.is_available() else "gloo")
     try:
         yield
+        torch.distributed.barrier()  # none leaves while the first still writes
     finally:
         torch.distributed.destroy_process_group()
 

@@ -35,7 +35,8 @@ def train(folder: Path, *, config: TrainConfig, processes: int) -> list[dict]:
     ]
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
     command = [*launcher, "-m", "sparse_circuits.cli", "train", *overrides]
-    subprocess.run(command, check=True, capture_output=True, env=environment, text=True)
+    finished = subprocess.run(command, capture_output=True, env=environment, text=True)
+    assert finished.returncode == 0, finished.stderr
     return read_metrics(folder / "metrics.jsonl")
 
 
