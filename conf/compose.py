@@ -25,7 +25,7 @@ KINDS = {"Integer": "a whole number", "Float": "a number", "Boolean": "true or f
 QUIET = (
     "hydra.output_subdir=null",
     "hydra.run.dir=.",
-    "hydra.sweep.dir=.",
+    "hydra.sweep.dir=multirun",
     "hydra.sweep.subdir=.",
     "hydra/job_logging=none",
     "hydra/hydra_logging=none",
@@ -54,17 +54,19 @@ def compose(verb: str, overrides: Sequence[str] = ()) -> Any:
 def sweep(verb: str, arguments: Sequence[str], job: Callable[[Any], None]) -> None:
     """Hand the command line to Hydra itself, for `--multirun`, its launchers and its other flags.
 
-    Each job of a multirun gets a run folder of its own: its overrides are appended to the name.
+    Each job of a multirun gets a run folder of its own: its number is appended, and its run.json says what it was told.
     """
     register()
 
     def run(config: DictConfig) -> None:
         here = HydraConfig.get()
         if here.mode is RunMode.MULTIRUN:
-            config.run = f"{config.run}/{re.sub(r'[^a-zA-Z0-9=.,_-]', '_', here.job.override_dirname)}"
+            config.run = f"{config.run}/{here.job.num}"
         job(to_object(config))
 
-    sys.argv = [f"sparse-circuits {verb}", *QUIET, *arguments]
+    # Flags first: argparse takes the overrides as one unbroken list.
+    ordered = sorted(arguments, key=lambda argument: not argument.startswith("-"))
+    sys.argv = [f"sparse-circuits {verb}", *ordered, *QUIET]
     hydra.main(version_base="1.3", config_path=f"pkg://{FOLDER}", config_name=verb)(run)()
 
 

@@ -21,7 +21,7 @@ class TrainVerb(TrainConfig):
     """Train a weight-sparse transformer."""
 
     run: Path = Path("runs/train")
-    """Run folder to write; in a multirun the overrides are appended to its name."""
+    """Run folder to write; in a multirun each job writes a folder of its number in it."""
     resume: bool = False
     """Go on with the run in that folder."""
     l0_fraction: float = 1 / 16
