@@ -25,7 +25,7 @@ KINDS = {"Integer": "a whole number", "Float": "a number", "Boolean": "true or f
 QUIET = (
     "hydra.output_subdir=null",
     "hydra.run.dir=.",
-    "hydra.sweep.dir=multirun",
+    "hydra.sweep.dir=${run}",
     "hydra.sweep.subdir=.",
     "hydra/job_logging=none",
     "hydra/hydra_logging=none",
@@ -62,12 +62,22 @@ def sweep(verb: str, arguments: Sequence[str], job: Callable[[Any], None]) -> No
         here = HydraConfig.get()
         if here.mode is RunMode.MULTIRUN:
             config.run = f"{config.run}/{here.job.num}"
-        job(to_object(config))
+        try:
+            job(to_object(config))
+        except UserError as error:
+            raise _PastHydra from error
 
     # Flags first: argparse takes the overrides as one unbroken list.
     ordered = sorted(arguments, key=lambda argument: not argument.startswith("-"))
     sys.argv = [f"sparse-circuits {verb}", *ordered, *QUIET]
-    hydra.main(version_base="1.3", config_path=f"pkg://{FOLDER}", config_name=verb)(run)()
+    try:
+        hydra.main(version_base="1.3", config_path=f"pkg://{FOLDER}", config_name=verb)(run)()
+    except _PastHydra as stop:
+        raise stop.__cause__ from None
+
+
+class _PastHydra(BaseException):
+    """Carries a user's mistake past Hydra, which would print an exception's whole stack."""
 
 
 def register() -> None:

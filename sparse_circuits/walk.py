@@ -11,6 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
@@ -31,7 +32,17 @@ from sparse_circuits.model import Transformer
 from sparse_circuits.plain import from_plain
 from sparse_circuits.report import write_report
 from sparse_circuits.run import rank, read_json, write_json
-from sparse_circuits.tasks import TASKS, Diagnosis, Task, Verdict, diagnosis_table, examine, find_task, task_evaluator
+from sparse_circuits.tasks import (
+    TASKS,
+    Diagnosis,
+    Task,
+    Verdict,
+    examine,
+    find_task,
+    pairs_table,
+    task_evaluator,
+    verdict_table,
+)
 from sparse_circuits.training.config import TrainConfig
 from sparse_circuits.training.export import Trained, load_trained
 from sparse_circuits.training.loop import Metrics
@@ -106,7 +117,8 @@ def tasks(config: TasksVerb, console: Console) -> list[Diagnosis]:
         seed=config.seed,
         max_tokens=model.config.n_ctx if model else None,
     )
-    console.print(diagnosis_table(diagnoses))
+    console.print(pairs_table(diagnoses))
+    console.print(verdict_table(diagnoses))
     if config.run:
         write_json(config.run / "tasks.json", [diagnosis.to_dict() for diagnosis in diagnoses])
     return diagnoses
@@ -243,10 +255,11 @@ def summary_table(summary: dict[str, Any]) -> Table:
 
 
 def _table(title: str, rows: Sequence[dict[str, Any]]) -> Table:
-    table = Table(title=title)
+    table = Table(title=title, box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
     columns = list(dict.fromkeys(key for row in rows for key in row))
     for column in columns:
-        table.add_column(column, justify="left" if column == "name" else "right")
+        is_name = column == "name"
+        table.add_column(column.replace("_", " "), justify="left" if is_name else "right", no_wrap=is_name)
     for row in rows:
         table.add_row(*(_cell(row.get(column)) for column in columns))
     return table

@@ -2,6 +2,7 @@
 
 import json
 import random
+import sys
 from pathlib import Path
 
 import pytest
@@ -58,3 +59,21 @@ def test_from_a_corpus_to_a_circuit_and_its_report(
     capsys.readouterr()
     assert cli.main(["train", "run=walk", *data, *model, *training]) == 2
     assert "resume=true" in capsys.readouterr().err
+
+
+def test_multirun_trains_one_model_a_job_each_in_its_own_folder(
+    corpus: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(corpus)
+    monkeypatch.setattr(sys, "argv", sys.argv)
+    data = ["data.sources=[{kind:files,paths:['*.txt']}]", "data.d_vocab=290", "data.validation_fraction=0.1"]
+    model = ["model.n_layers=1", "model.d_model=32", "model.d_head=8", "model.n_ctx=32", "l0_fraction=0.3"]
+    sweep = ["train", "seed=3,4", "--multirun", "run=sweep", "tasks=[]", *data, *model]
+    assert cli.main([*sweep, "n_tokens=2048"]) == 0
+    recorded = [json.loads((corpus / "sweep" / job / "run.json").read_text())["config"]["seed"] for job in ("0", "1")]
+    assert recorded == [3, 4]
+    assert (corpus / "sweep" / "multirun.yaml").exists()
+    assert {path.name for path in corpus.iterdir() if path.is_dir()} == {"sweep", "data_cache"}
+    capsys.readouterr()
+    assert cli.main([*sweep, "n_tokens=1"]) == 2
+    assert "below one step" in capsys.readouterr().err

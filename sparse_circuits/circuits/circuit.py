@@ -17,7 +17,6 @@ from jaxtyping import Float
 from torch import Tensor
 
 from sparse_circuits.circuits.ablate import ablation_taps
-from sparse_circuits.circuits.calibrate import Calibration
 from sparse_circuits.circuits.describe import describe
 from sparse_circuits.circuits.edges import Edge, TokenLink, embedding_links, residual_links, unembedding_links
 from sparse_circuits.circuits.faithfulness import Card
@@ -32,6 +31,7 @@ from sparse_circuits.errors import UserError
 from sparse_circuits.model import Transformer
 from sparse_circuits.model.taps import Taps
 from sparse_circuits.tasks import PairBatch
+from sparse_circuits.tasks.calibrate import Calibration
 from sparse_circuits.tasks.encode import collate
 
 

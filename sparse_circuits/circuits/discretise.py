@@ -16,11 +16,11 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from sparse_circuits.circuits.ablate import ablation_taps
-from sparse_circuits.circuits.calibrate import Calibration, calibrate
 from sparse_circuits.circuits.margin import answer_margins, score
 from sparse_circuits.circuits.means import Means
 from sparse_circuits.model import Transformer
 from sparse_circuits.tasks import PairBatch
+from sparse_circuits.tasks.calibrate import Calibration, calibrate
 
 N_BELOW = 16
 

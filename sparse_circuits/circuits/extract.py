@@ -15,7 +15,6 @@ from dataclasses import dataclass, field
 import torch
 
 from sparse_circuits.circuits.ablate import ablation_taps
-from sparse_circuits.circuits.calibrate import calibrate
 from sparse_circuits.circuits.circuit import Circuit
 from sparse_circuits.circuits.discover import MaskConfig, learn_mask
 from sparse_circuits.circuits.discretise import discretise
@@ -32,6 +31,7 @@ from sparse_circuits.model import Transformer
 from sparse_circuits.plain import to_plain
 from sparse_circuits.run import Precision, choose_autocast
 from sparse_circuits.tasks import PairBatch, Split, Task, encode_pairs, evaluate
+from sparse_circuits.tasks.calibrate import MAX_SCALE, calibrate
 from sparse_circuits.tasks.evaluate import KNOWN_ACCURACY, TARGET_LOSS, check_vocabulary
 from sparse_circuits.training.loop import Track
 
@@ -42,7 +42,7 @@ class ExtractConfig:
     """Mask learning."""
     target_loss: float = TARGET_LOSS
     """What the calibrated circuit has to reach on validation pairs, in nats."""
-    max_scale: float = 2.0
+    max_scale: float = MAX_SCALE
     """How much calibration may enlarge margins at most (the paper has no bound)."""
     n_train_pairs: int = 512
     """The pool that mask learning draws from."""

@@ -17,13 +17,13 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from sparse_circuits.circuits.ablate import ablation_taps
-from sparse_circuits.circuits.calibrate import Calibration, calibrate
 from sparse_circuits.circuits.edges import Edge
 from sparse_circuits.circuits.margin import PROMPTS_AT_ONCE, Score, answer_margins, score
 from sparse_circuits.circuits.means import Means
 from sparse_circuits.circuits.nodes import Channels, by_site, channels_of, mark
 from sparse_circuits.model import ModelConfig, Transformer, node_sites, record
 from sparse_circuits.tasks import PairBatch
+from sparse_circuits.tasks.calibrate import Calibration, calibrate
 
 
 @dataclass(frozen=True)

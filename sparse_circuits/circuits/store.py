@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from sparse_circuits.circuits.calibrate import Calibration
 from sparse_circuits.circuits.edges import Edge
 from sparse_circuits.circuits.faithfulness import Card
 from sparse_circuits.circuits.means import Means
@@ -21,6 +20,7 @@ from sparse_circuits.data.tokenizer import Tokenizer
 from sparse_circuits.model import ModelConfig, Node, Transformer, node_sites
 from sparse_circuits.model.store import load_weights, read_tensors, write_tensors
 from sparse_circuits.plain import from_plain, to_plain
+from sparse_circuits.tasks.calibrate import Calibration
 
 if TYPE_CHECKING:
     from sparse_circuits.circuits.circuit import Circuit

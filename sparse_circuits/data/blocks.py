@@ -113,10 +113,10 @@ def _branch_body(s: Scribe, depth: int) -> list[str]:
 BLOCKS: dict[Callable[[Scribe, int], list[str]], int] = {
     for_loop: 6,
     while_loop: 2,
-    while_true: 2,
+    while_true: 3,
     branch: 6,
-    read_file: 1,
-    write_file: 1,
+    read_file: 3,
+    write_file: 3,
     accumulate: 5,
     local_function: 1,
 }

@@ -8,7 +8,7 @@ from sparse_circuits.tasks.evaluate import Evaluation, evaluate, task_evaluator
 from sparse_circuits.tasks.mine import Pattern, mined_task
 from sparse_circuits.tasks.registry import TASKS, get_task
 from sparse_circuits.tasks.score import answer_difference, right_margins, task_accuracy, task_losses
-from sparse_circuits.tasks.table import diagnosis_table
+from sparse_circuits.tasks.table import pairs_table, verdict_table
 from sparse_circuits.tasks.task import Pair, Scoring, Task
 from sparse_circuits.tasks.user import find_task
 
@@ -25,15 +25,16 @@ __all__ = [
     "Task",
     "Verdict",
     "answer_difference",
-    "diagnosis_table",
     "encode_pairs",
     "evaluate",
     "examine",
     "find_task",
     "get_task",
     "mined_task",
+    "pairs_table",
     "right_margins",
     "task_accuracy",
     "task_evaluator",
     "task_losses",
+    "verdict_table",
 ]

@@ -21,9 +21,9 @@ from sparse_circuits.tasks.evaluate import (
     Bigram,
     Evaluation,
     Model,
+    calibrated_bigram_loss,
     check_vocabulary,
     evaluate,
-    evaluate_bigram,
 )
 from sparse_circuits.tasks.task import Pair, Scoring, Task
 
@@ -38,7 +38,7 @@ class Verdict(Enum):
     """The model misses either."""
 
     bigram = "bigram"
-    """The bigram table alone brings the loss under 0.15."""
+    """The bigram table alone, once calibrated, brings the loss under 0.15."""
 
     invalid = "invalid"
     """Too few valid pairs with this tokenizer."""
@@ -80,7 +80,7 @@ class Diagnosis:
     evaluation: Evaluation | None
     """The model's loss, accuracy and margin."""
     bigram_loss: float | None
-    """In nats, with the bigram table's row of the last token as the logits."""
+    """In nats, with the bigram table's row of the last token as the logits, its margins calibrated on these very pairs."""
 
     def to_dict(self) -> dict[str, Any]:
         """Return one flat row of plain values, for JSON."""
@@ -129,7 +129,7 @@ def examine(
         if is_valid:
             batch = collate(drawn.encoded, tokenizer, scoring=task.scoring).to(device)
             evaluation = evaluate(model, batch) if model is not None else None
-            bigram_loss = evaluate_bigram(bigram, batch).loss if bigram is not None else None
+            bigram_loss = calibrated_bigram_loss(bigram, batch) if bigram is not None else None
         train_fillers = _fillers(islice(raw_pairs(task, split=Split.train, seed=seed), drawn.n_draws))
         verdict = _verdict(evaluation, bigram_loss) if is_valid else Verdict.invalid
         text = _task_text(drawn, tokenizer, train_fillers=train_fillers)

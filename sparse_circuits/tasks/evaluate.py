@@ -10,6 +10,7 @@ from torch import Tensor
 from sparse_circuits.data.tokenizer import Tokenizer
 from sparse_circuits.data.words import Split
 from sparse_circuits.errors import UserError
+from sparse_circuits.tasks.calibrate import calibrate
 from sparse_circuits.tasks.encode import PairBatch, encode_pairs
 from sparse_circuits.tasks.score import answer_difference, right_margins, task_accuracy, task_losses
 from sparse_circuits.tasks.task import Task
@@ -57,10 +58,14 @@ def evaluate(model: Model, batch: PairBatch, *, batch_size: int = 64) -> Evaluat
 
 
 @torch.no_grad()
-def evaluate_bigram(bigram: Bigram, batch: PairBatch) -> Evaluation:
-    """Answer from each prompt's last token alone."""
+def calibrated_bigram_loss(bigram: Bigram, batch: PairBatch) -> float:
+    """Return the task loss of answering from each prompt's last token alone, at the best scale and threshold.
+
+    A bigram task is no less one for being answered at the wrong scale, and a circuit is calibrated, too.
+    """
     rows = torch.arange(len(batch.last), device=batch.last.device)
-    return evaluate_logits(bigram(batch.tokens[rows, batch.last]), batch)
+    margin = answer_difference(bigram(batch.tokens[rows, batch.last]), batch)
+    return task_losses(calibrate(margin)(margin)).mean().item()
 
 
 @torch.no_grad()

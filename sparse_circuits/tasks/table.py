@@ -1,7 +1,8 @@
-"""The doctor's findings as a table for the terminal."""
+"""The doctor's findings as two tables that fit a terminal of 80 columns."""
 
 from collections.abc import Sequence
 
+from rich.box import SIMPLE_HEAD
 from rich.markup import escape
 from rich.table import Table
 
@@ -15,40 +16,51 @@ COLOURS = {
     Verdict.unscored: "dim",
 }
 
-N_ANSWERS_SHOWN = 2
+N_ANSWERS_SHOWN = 1
 
 
-def diagnosis_table(diagnoses: Sequence[Diagnosis]) -> Table:
-    """Return a table with a row for each task, and below it why the invalid ones are."""
+def pairs_table(diagnoses: Sequence[Diagnosis]) -> Table:
+    """Return a table of what the tasks' generators give, and below it why the invalid ones are."""
     invalid = [diagnosis for diagnosis in diagnoses if diagnosis.verdict is Verdict.invalid]
-    table = Table(title="Tasks", caption="\n".join(map(_reasons, invalid)))
-    table.add_column("task", no_wrap=True)
-    table.add_column("verdict")
+    headers = "pairs", "valid", "tokens", "duplicate draws", "fillers (in train)"
+    table = _table("The tasks' pairs", headers, caption="\n".join(map(_reasons, invalid)))
     table.add_column("answers")
-    for header in ("pairs", "valid", "tokens", "duplicates", "fillers (in train)", "loss", "accuracy", "margin", "bigram loss"):
-        table.add_column(header, justify="right")
     for diagnosis in diagnoses:
-        table.add_row(*_row(diagnosis))
+        text = diagnosis.text
+        table.add_row(
+            escape(diagnosis.task),
+            str(text.n_pairs),
+            f"{text.n_pairs / text.n_draws:.0%}" if text.n_draws else "",
+            f"{text.n_tokens_min}-{text.n_tokens_max}",
+            str(text.dropped.get("duplicate", 0)),
+            f"{text.n_fillers} ({text.n_train_fillers})",
+            escape(f"{_answers(text.positive_answers)} | {_answers(text.negative_answers)}"),
+        )
     return table
 
 
-def _row(diagnosis: Diagnosis) -> list[str]:
-    text, evaluation = diagnosis.text, diagnosis.evaluation
-    colour = COLOURS[diagnosis.verdict]
-    return [
-        escape(diagnosis.task),
-        f"[{colour}]{diagnosis.verdict.name}[/{colour}]",
-        escape(f"{_answers(text.positive_answers)} | {_answers(text.negative_answers)}"),
-        str(text.n_pairs),
-        f"{text.n_pairs / text.n_draws:.0%}" if text.n_draws else "",
-        f"{text.n_tokens_min}-{text.n_tokens_max}",
-        str(text.dropped.get("duplicate", 0)),
-        f"{text.n_fillers} ({text.n_train_fillers})",
-        f"{evaluation.loss:.3f}" if evaluation else "",
-        f"{evaluation.accuracy:.3f}" if evaluation else "",
-        f"{evaluation.margin:.2f}" if evaluation else "",
-        "" if diagnosis.bigram_loss is None else f"{diagnosis.bigram_loss:.3f}",
-    ]
+def verdict_table(diagnoses: Sequence[Diagnosis]) -> Table:
+    """Return a table of what the model, or its bigram table alone, knows of the tasks."""
+    table = _table("What the model knows", ("verdict", "loss", "accuracy", "margin", "loss of the bigram table alone"))
+    for diagnosis in diagnoses:
+        evaluation, colour = diagnosis.evaluation, COLOURS[diagnosis.verdict]
+        table.add_row(
+            escape(diagnosis.task),
+            f"[{colour}]{diagnosis.verdict.name}[/{colour}]",
+            f"{evaluation.loss:.3f}" if evaluation else "",
+            f"{evaluation.accuracy:.3f}" if evaluation else "",
+            f"{evaluation.margin:.2f}" if evaluation else "",
+            "" if diagnosis.bigram_loss is None else f"{diagnosis.bigram_loss:.3f}",
+        )
+    return table
+
+
+def _table(title: str, headers: Sequence[str], *, caption: str = "") -> Table:
+    table = Table(title=title, caption=caption, box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    table.add_column("task", no_wrap=True)
+    for header in headers:
+        table.add_column(header, justify="right")
+    return table
 
 
 def _reasons(diagnosis: Diagnosis) -> str:

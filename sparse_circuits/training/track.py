@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import time
 from collections.abc import Sequence
 from enum import Enum
@@ -77,34 +78,39 @@ class Wandb:
 
 
 class ProgressLine:
-    """A live line: tokens, loss, L0, learning rate, tokens a second, time left."""
+    """Tokens, loss, L0, learning rate, tokens a second, time left: a live line, or now and then a line of a log file."""
 
     def __init__(self, *, n_steps: int, tokens_per_step: int, console: Console) -> None:
-        self.n_steps, self.tokens_per_step = n_steps, tokens_per_step
-        self.live = Live(console=console, refresh_per_second=4, transient=False)
-        self.started, self.first_step, self.loss, self.shown = time.monotonic(), 0, float("nan"), 0.0
-        self.live.start()
+        self.n_steps, self.tokens_per_step, self.console = n_steps, tokens_per_step, console
+        self.started, self.first_step, self.shown = time.monotonic(), 0, -math.inf
+        self.live = Live(console=console, refresh_per_second=4) if console.is_terminal else None
+        self.period = 0.25 if self.live else 30.0
+        if self.live:
+            self.live.start()
 
     def log(self, step: int, metrics: Metrics) -> None:
         now = time.monotonic()
-        if "loss" not in metrics or (now - self.shown < 0.25 and step < self.n_steps):
+        if "loss" not in metrics or (now - self.shown < self.period and step < self.n_steps):
             return
         self.shown = now
         speed = (step - self.first_step) / max(1e-9, now - self.started)
         left = (self.n_steps - step) / speed
-        self.live.update(
-            Text(
-                f"step {step:,}/{self.n_steps:,}  {step * self.tokens_per_step / 1e6:.1f} M tokens  "
-                f"loss {float(metrics['loss']):.3f}  L0 {float(metrics['l0']):,.0f}  lr {float(metrics['lr']):.2e}  "
-                f"{speed * self.tokens_per_step:,.0f} tokens/s  {left // 60:.0f}:{left % 60:02.0f} left"
-            )
+        line = Text(
+            f"step {step:,}/{self.n_steps:,}  {step * self.tokens_per_step / 1e6:.1f} M tokens  "
+            f"loss {float(metrics['loss']):.3f}  L0 {float(metrics['l0']):,.0f}  lr {float(metrics['lr']):.2e}  "
+            f"{speed * self.tokens_per_step:,.0f} tokens/s  {left // 60:.0f}:{left % 60:02.0f} left"
         )
+        if self.live:
+            self.live.update(line)
+        else:
+            self.console.print(line, soft_wrap=True)
 
     def rewind(self, step: int) -> None:
         self.first_step = step
 
     def close(self) -> None:
-        self.live.stop()
+        if self.live:
+            self.live.stop()
 
 
 class Tracks:

@@ -7,7 +7,6 @@ import pytest
 import torch
 
 from sparse_circuits.circuits import Card, Circuit, Means
-from sparse_circuits.circuits.calibrate import Calibration
 from sparse_circuits.circuits.edges import circuit_edges
 from sparse_circuits.circuits.margin import Score
 from sparse_circuits.circuits.spec import TaskSpec
@@ -16,6 +15,7 @@ from sparse_circuits.model import ModelConfig, Transformer, node_sites, site_wid
 from sparse_circuits.plain import to_plain
 from sparse_circuits.run import write_json
 from sparse_circuits.tasks import TASKS, examine
+from sparse_circuits.tasks.calibrate import Calibration
 from sparse_circuits.training.config import TrainConfig
 
 MODEL = ModelConfig(n_layers=2, d_model=16, n_ctx=256, d_head=4)

@@ -8,9 +8,9 @@ from sparse_circuits.errors import UserError
 from sparse_circuits.tasks.encode import encode_pairs
 from sparse_circuits.tasks.evaluate import (
     Evaluation,
+    calibrated_bigram_loss,
     check_vocabulary,
     evaluate,
-    evaluate_bigram,
     evaluate_logits,
     task_evaluator,
 )
@@ -40,7 +40,8 @@ def test_batch_size_changes_nothing(batch_size, bracket_task, byte_tokenizer):
     def model(tokens, *, at):
         return table[tokens[torch.arange(len(at)), at]]
 
-    assert evaluate(model, batch, batch_size=batch_size) == evaluate_bigram(table.__getitem__, batch)
+    rows = torch.arange(len(batch.last))
+    assert evaluate(model, batch, batch_size=batch_size) == evaluate_logits(table[batch.tokens[rows, batch.last]], batch)
 
 
 def test_answers_are_read_at_each_prompts_own_end(last_token_task, byte_tokenizer):
@@ -49,7 +50,18 @@ def test_answers_are_read_at_each_prompts_own_end(last_token_task, byte_tokenize
     table = torch.zeros(byte_tokenizer.d_vocab, byte_tokenizer.d_vocab)
     for before, after in (byte_tokenizer.encode(pair) for pair in ("<>", "[]")):
         table[before, after] = 5.0
-    assert evaluate_bigram(table.__getitem__, batch).margin == 5.0
+    assert calibrated_bigram_loss(table.__getitem__, batch) < 1e-3
+
+
+def test_a_bigram_table_with_a_wrong_threshold_still_answers(last_token_task, byte_tokenizer):
+    batch = a_batch(last_token_task, byte_tokenizer)
+    table = torch.zeros(byte_tokenizer.d_vocab, byte_tokenizer.d_vocab)
+    for before, after in (byte_tokenizer.encode(pair) for pair in ("<>", "[]")):
+        table[before, after] = 5.0
+    table[:, byte_tokenizer.encode("]")] += 9.0
+    rows = torch.arange(len(batch.last))
+    assert evaluate_logits(table[batch.tokens[rows, batch.last]], batch).loss > 1
+    assert calibrated_bigram_loss(table.__getitem__, batch) < 0.01
 
 
 def test_no_graph_is_kept(bracket_task, byte_tokenizer):

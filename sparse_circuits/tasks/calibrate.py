@@ -1,4 +1,4 @@
-"""Calibration of a pruned model's answers (Gao et al. 2025, appendix A.5): margin' = scale margin + shift.
+"""Calibration of the answers of a part of a model (Gao et al. 2025, appendix A.5): margin' = scale margin + shift.
 
 Pruning leaves the logits at the wrong size. Two numbers, fitted once on validation pairs, repair that; afterwards they stay
 fixed. The scale cannot fall below 0, or it would solve the swapped task all by itself.
@@ -14,7 +14,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from sparse_circuits.tasks import task_losses
+from sparse_circuits.tasks.score import task_losses
+
+MAX_SCALE = 2.0
+"""How much calibration may enlarge margins, unless told otherwise."""
 
 N_STEPS = 16
 MIN_SPREAD = 1e-3  # nats; below this margins are rounding errors, not answers
@@ -35,7 +38,7 @@ class Calibration:
         return self.scale * margin + self.shift
 
 
-def calibrate(margin: Float[Tensor, " n_prompts"], *, max_scale: float) -> Calibration:
+def calibrate(margin: Float[Tensor, " n_prompts"], *, max_scale: float = MAX_SCALE) -> Calibration:
     """Fit scale and shift to the task loss of these margins by 16 steps of L-BFGS, in float64.
 
     Args:
