@@ -37,7 +37,7 @@ log = logging.getLogger(__name__)
 
 
 def _stdlib_and_idioms() -> list[SourceConfig]:
-    return [SourceConfig(SourceKind.stdlib), SourceConfig(SourceKind.idioms)]
+    return [SourceConfig(SourceKind.stdlib), SourceConfig(SourceKind.idioms, weight=2.0)]
 
 
 @dataclass(frozen=True)

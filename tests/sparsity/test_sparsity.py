@@ -57,7 +57,7 @@ def test_projection_is_exact_all_along_the_anneal(model: Transformer) -> None:
 
 
 def test_linear_anneal_is_a_line_between_its_ends() -> None:
-    config = SparsityConfig(anneal_start=0.1, anneal_end=0.5)
+    config = SparsityConfig(anneal=Anneal.linear, anneal_start=0.1, anneal_end=0.5)
     found = [density(p, config, target_share=0.1) for p in (0.0, 0.1, 0.3, 0.5, 1.0)]
     assert found == pytest.approx([1, 1, 0.5, 0, 0])
 
