@@ -3,7 +3,9 @@
 import json
 from pathlib import Path
 
+import pyarrow
 import pytest
+from pyarrow import parquet
 
 from sparse_circuits.data import extras
 from sparse_circuits.data.files import matching_files, read_texts
@@ -15,9 +17,7 @@ def texts(path: Path, text_field: str = "text") -> list[str]:
 
 
 def write_parquet(path: Path, columns: dict[str, list[str]]) -> None:
-    arrow = pytest.importorskip("pyarrow", reason="needs the extra `parquet`")
-    parquet = pytest.importorskip("pyarrow.parquet", reason="needs the extra `parquet`")
-    parquet.write_table(arrow.table(columns), path)
+    parquet.write_table(pyarrow.table(columns), path)
 
 
 def test_a_file_is_one_text_with_plain_line_ends(tmp_path: Path) -> None:
@@ -85,7 +85,6 @@ def test_a_parquet_file_without_the_column_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_broken_parquet_file_is_refused(tmp_path: Path) -> None:
-    pytest.importorskip("pyarrow", reason="needs the extra `parquet`")
     (tmp_path / "a.parquet").write_bytes(b"PAR1 and nothing else")
     with pytest.raises(UserError, match="is not a Parquet file"):
         texts(tmp_path / "a.parquet")

@@ -5,6 +5,7 @@ import os
 from itertools import islice
 from pathlib import Path
 
+import datasets
 import pytest
 
 from sparse_circuits.data import SourceConfig, SourceKind
@@ -60,9 +61,6 @@ def test_a_changed_file_changes_the_fingerprint(corpus: Path) -> None:
 
 @pytest.fixture
 def hub_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    pytest.importorskip("datasets", reason="needs the extra `hub`")
-    import datasets
-
     monkeypatch.setattr(datasets.config, "HF_CACHE_HOME", str(tmp_path / "cache"))
     folder = tmp_path / "rows"
     folder.mkdir()
