@@ -27,7 +27,7 @@ class TrainVerb(TrainConfig):
     l0_fraction: float = 1 / 16
     """Share of the entries of every weight tensor that stays nonzero (sets sparsity.l0_fraction)."""
     tasks: list[str] = field(default_factory=lambda: ["all"])
-    """Tasks evaluated while training: names, pairs.jsonl, module:TASK, or all; [] for none."""
+    """Tasks evaluated while training: names, pairs.jsonl, module:TASK, or all that fit the tokenizer; [] for none."""
 
 
 @dataclass(frozen=True)

@@ -51,6 +51,26 @@ from sparse_circuits.training.pretrain import MakeEvaluator, pretrain
 MEANS_TOKENS = 200_000
 EXAMPLE = "single_double_quote"
 
+HEADERS = {
+    "name": "task",
+    "accuracy": "accuracy",
+    "loss": "loss",
+    "n_nodes": "nodes",
+    "n_edges": "edges",
+    "circuit_loss": "circuit",
+    "necessity_loss": "necessity",
+    "random_loss": "random",
+    "outside_loss": "outside",
+}
+"""The columns of a table of circuits; losses in nats."""
+
+WITHOUT_CIRCUIT = {
+    Verdict.known: "Known, no circuit extracted",
+    Verdict.bigram: "Answered by the bigram table alone",
+    Verdict.unknown: "Not known",
+    Verdict.invalid: "No valid pairs with this tokenizer",
+}
+
 
 def data(config: DataVerb, console: Console) -> None:
     """Prepare the corpus and print what is in it."""
@@ -75,7 +95,7 @@ def train(config: TrainVerb, console: Console) -> Trained:
         TrainConfig(**settings),
         config.run,
         resume=config.resume,
-        evaluators=[evaluate_tasks(tasks)] if tasks else [],
+        evaluators=[evaluate_tasks(tasks, console, all_or_none="all" not in config.tasks)] if tasks else [],
         console=console if rank() == 0 else None,
     )
     if rank() == 0:
@@ -87,12 +107,20 @@ def train(config: TrainVerb, console: Console) -> Trained:
     return trained
 
 
-def evaluate_tasks(tasks: Sequence[Task]) -> MakeEvaluator:
-    """Return what prepares the tasks' evaluation for the training loop."""
+def evaluate_tasks(tasks: Sequence[Task], console: Console, *, all_or_none: bool) -> MakeEvaluator:
+    """Return what prepares the tasks' evaluation for the training loop.
+
+    Args:
+        all_or_none: whether a task that does not fit the corpus's tokenizer stops the run, or is named and left out.
+    """
+
+    def skip(error: UserError) -> None:
+        console.print(f"[dim]{error}[/dim]")
 
     def make(model: Transformer, tokenizer: Tokenizer) -> Callable[[], Metrics]:
         n_ctx, device = model.config.n_ctx, model.embed.weight.device
-        evaluator = task_evaluator(tasks, tokenizer, max_tokens=n_ctx, device=device)
+        on_unfit = None if all_or_none else skip
+        evaluator = task_evaluator(tasks, tokenizer, max_tokens=n_ctx, device=device, on_unfit=on_unfit)
         return lambda: evaluator(model)
 
     return make
@@ -150,7 +178,7 @@ def extract_circuits(config: ExtractVerb, console: Console) -> list[Circuit]:
             if not config.keep_going:
                 raise
             console.print(f"[dim]{error}[/dim]")
-    console.print(circuit_table(circuits))
+    console.print(circuit_table([{"name": circuit.task.name, **card_numbers(circuit)} for circuit in circuits]))
     return circuits
 
 
@@ -190,7 +218,7 @@ def quickstart(config: QuickstartVerb, console: Console) -> dict[str, Any]:
         write_json(path, summary)
         write_report(config.run)
     summary = read_json(path)
-    console.print(summary_table(summary))
+    print_summary(summary, console)
     console.print(f"{summary['seconds']:.0f} seconds; report: {config.run / 'report.html'}")
     return summary
 
@@ -214,6 +242,7 @@ def summarise(config: QuickstartVerb, diagnoses: Sequence[Diagnosis], circuits: 
         evaluation = diagnosis.evaluation
         row = {
             "name": diagnosis.task,
+            "verdict": diagnosis.verdict.name,
             "known": diagnosis.verdict is Verdict.known,
             "accuracy": evaluation.accuracy if evaluation else None,
             "loss": evaluation.loss if evaluation else None,
@@ -242,36 +271,24 @@ def card_numbers(circuit: Circuit) -> dict[str, int | float]:
     }
 
 
-def circuit_table(circuits: Sequence[Circuit]) -> Table:
-    """Return the circuits' numbers as a table."""
-    return _table("circuits", [{"name": circuit.task.name, **card_numbers(circuit)} for circuit in circuits])
-
-
-def summary_table(summary: dict[str, Any]) -> Table:
-    """Return the walk's numbers as a table of tasks, those with a circuit first."""
-    title = f"{summary['tokens']:,} tokens, validation loss {summary['loss']:.3f}, L0 {summary['l0']:.4f}"
-    rows = sorted(summary["tasks"], key=lambda row: ("n_edges" not in row, row["name"]))
-    return _table(title, rows)
-
-
-def _table(title: str, rows: Sequence[dict[str, Any]]) -> Table:
-    table = Table(title=title, box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
-    columns = list(dict.fromkeys(key for row in rows for key in row))
+def circuit_table(rows: Sequence[dict[str, Any]], *, title: str = "") -> Table:
+    """Return the numbers of circuits, and of the whole model where a row has them, as a table of at most 80 columns."""
+    table = Table(title=title, box=SIMPLE_HEAD, padding=0, show_edge=False)
+    columns = list(dict.fromkeys(key for row in rows for key in row if key in HEADERS))
     for column in columns:
         is_name = column == "name"
-        table.add_column(column.replace("_", " "), justify="left" if is_name else "right", no_wrap=is_name)
+        table.add_column(HEADERS[column], justify="left" if is_name else "right", no_wrap=not is_name)
     for row in rows:
-        table.add_row(*(_cell(row.get(column)) for column in columns))
+        table.add_row(*(f"{row[column]:.3f}" if isinstance(row[column], float) else str(row[column]) for column in columns))
     return table
 
 
-def _cell(value: Any) -> str:
-    match value:
-        case None:
-            return ""
-        case bool():
-            return "yes" if value else "no"
-        case float():
-            return f"{value:.3f}"
-        case _:
-            return str(value)
+def print_summary(summary: dict[str, Any], console: Console) -> None:
+    """Print the walk's numbers: a table of the tasks with a circuit, then what is known of the others."""
+    title = f"{summary['tokens']:,} tokens, validation loss {summary['loss']:.3f}, L0 {summary['l0']:.4f}"
+    with_circuit = [row for row in summary["tasks"] if "n_edges" in row]
+    console.print(circuit_table(with_circuit, title=title))
+    for verdict, says in WITHOUT_CIRCUIT.items():
+        names = [row["name"] for row in summary["tasks"] if row["verdict"] == verdict.name and row not in with_circuit]
+        if names:
+            console.print(f"{says}: {', '.join(names)}.")

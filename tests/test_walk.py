@@ -33,13 +33,14 @@ def corpus(tmp_path: Path) -> Path:
     return tmp_path
 
 
+@pytest.mark.slow
 def test_from_a_corpus_to_a_circuit_and_its_report(
     corpus: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(corpus)
     data = ["data.sources=[{kind:files,paths:['*.txt']}]", "data.d_vocab=290", "data.validation_fraction=0.1"]
     model = ["model.n_layers=1", "model.d_model=32", "model.d_head=8", "model.n_ctx=32"]
-    training = ["n_tokens=200000", "batch_size=16", "l0_fraction=0.3", "optimizer.lr=0.02", "checkpoint_every=0"]
+    training = ["n_tokens=400000", "batch_size=16", "l0_fraction=0.3", "optimizer.lr=0.02", "checkpoint_every=0"]
     assert cli.main(["train", "run=walk", "tasks=[lights.jsonl]", *data, *model, *training]) == 0
     assert cli.main(["tasks", "run=walk", "tasks=[lights.jsonl]", "n_pairs=40"]) == 0
     (diagnosis,) = json.loads((corpus / "walk" / "tasks.json").read_text())
@@ -77,3 +78,22 @@ def test_multirun_trains_one_model_a_job_each_in_its_own_folder(
     capsys.readouterr()
     assert cli.main([*sweep, "n_tokens=1"]) == 2
     assert "below one step" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_a_quickstart_sums_up_twenty_tasks_and_a_finished_one_says_so_again(
+    corpus: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(corpus)
+    data = ["data.sources=[{kind:files,paths:['*.txt']}]", "data.d_vocab=290", "data.validation_fraction=0.1"]
+    model = ["model.n_layers=1", "model.d_model=32", "model.d_head=8", "l0_fraction=0.3"]
+    assert cli.main(["quickstart", "n_tokens=8192", *data, *model]) == 0
+    summary = json.loads((corpus / "runs" / "quickstart" / "summary.json").read_text())
+    assert len(summary["tasks"]) == 20 and summary["tokens"] == 8192
+    assert {row["name"]: row["known"] for row in summary["tasks"]}["single_double_quote"] is False
+    assert (corpus / "runs" / "quickstart" / "report.html").exists()
+    first = capsys.readouterr().out
+    assert cli.main(["quickstart"]) == 0
+    again = capsys.readouterr().out
+    assert "single_double_quote" in again and "report.html" in again
+    assert again in first

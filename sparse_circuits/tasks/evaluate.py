@@ -93,19 +93,27 @@ def task_evaluator(
     seed: int = 0,
     max_tokens: int | None = None,
     device: torch.device | str = "cpu",
+    on_unfit: Callable[[UserError], None] | None = None,
 ) -> Callable[[Model], dict[str, float]]:
     """Return a function of a model that gives each task's loss and accuracy and how many tasks it knows.
 
     Args:
         max_tokens: the longest prompt allowed, the model's n_ctx.
+        on_unfit: is told of each task that yields too few valid pairs with this tokenizer, which is then left out.
 
     Raises:
-        UserError: a task yields too few valid pairs with this tokenizer.
+        UserError: a task yields too few valid pairs, and nobody is to be told.
     """
-    batches = {
-        task.name: encode_pairs(task, tokenizer, split=split, n_pairs=n_pairs, seed=seed, max_tokens=max_tokens).to(device)
-        for task in tasks
-    }
+    batches = {}
+    for task in tasks:
+        try:
+            pairs = encode_pairs(task, tokenizer, split=split, n_pairs=n_pairs, seed=seed, max_tokens=max_tokens)
+        except UserError as error:
+            if on_unfit is None:
+                raise
+            on_unfit(error)
+            continue
+        batches[task.name] = pairs.to(device)
 
     def metrics(model: Model) -> dict[str, float]:
         results = {name: evaluate(model, batch) for name, batch in batches.items()}

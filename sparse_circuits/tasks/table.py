@@ -22,9 +22,9 @@ N_ANSWERS_SHOWN = 1
 def pairs_table(diagnoses: Sequence[Diagnosis]) -> Table:
     """Return a table of what the tasks' generators give, and below it why the invalid ones are."""
     invalid = [diagnosis for diagnosis in diagnoses if diagnosis.verdict is Verdict.invalid]
-    headers = "pairs", "valid", "tokens", "duplicate draws", "fillers (in train)"
+    headers = "pairs", "valid", "tokens", "repeats", "fillers", "also in train"
     table = _table("The tasks' pairs", headers, caption="\n".join(map(_reasons, invalid)))
-    table.add_column("answers")
+    table.add_column("answers", overflow="fold")
     for diagnosis in diagnoses:
         text = diagnosis.text
         table.add_row(
@@ -33,7 +33,8 @@ def pairs_table(diagnoses: Sequence[Diagnosis]) -> Table:
             f"{text.n_pairs / text.n_draws:.0%}" if text.n_draws else "",
             f"{text.n_tokens_min}-{text.n_tokens_max}",
             str(text.dropped.get("duplicate", 0)),
-            f"{text.n_fillers} ({text.n_train_fillers})",
+            str(text.n_fillers),
+            str(text.n_train_fillers),
             escape(f"{_answers(text.positive_answers)} | {_answers(text.negative_answers)}"),
         )
     return table
@@ -56,7 +57,7 @@ def verdict_table(diagnoses: Sequence[Diagnosis]) -> Table:
 
 
 def _table(title: str, headers: Sequence[str], *, caption: str = "") -> Table:
-    table = Table(title=title, caption=caption, box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    table = Table(title=title, caption=caption, box=SIMPLE_HEAD, padding=0, show_edge=False)
     table.add_column("task", no_wrap=True)
     for header in headers:
         table.add_column(header, justify="right")

@@ -5,6 +5,7 @@ import torch
 
 from sparse_circuits.data.words import Split
 from sparse_circuits.errors import UserError
+from sparse_circuits.tasks import Pair, Task
 from sparse_circuits.tasks.encode import encode_pairs
 from sparse_circuits.tasks.evaluate import (
     Evaluation,
@@ -98,6 +99,16 @@ def test_evaluator_draws_its_pairs_once(bracket_task, bracket_model, byte_tokeni
     evaluator = task_evaluator([bracket_task], byte_tokenizer, n_pairs=8)
     monkeypatch.setattr("sparse_circuits.tasks.encode.encode_pair", None)
     assert evaluator(bracket_model) == evaluator(bracket_model)
+
+
+def test_a_task_that_does_not_fit_stops_the_evaluator_or_is_told_and_left_out(bracket_task, bracket_model, byte_tokenizer):
+    uneven = Task("uneven", "one side is longer", lambda draw: Pair("a", "bc", "1", "2", ()))
+    with pytest.raises(UserError, match="uneven"):
+        task_evaluator([uneven, bracket_task], byte_tokenizer, n_pairs=8)
+    told = []
+    metrics = task_evaluator([uneven, bracket_task], byte_tokenizer, n_pairs=8, on_unfit=told.append)(bracket_model)
+    assert set(metrics) == {"tasks/bracket/loss", "tasks/bracket/accuracy", "tasks/known"}
+    assert ["uneven" in str(error) for error in told] == [True]
 
 
 def test_a_model_of_another_vocabulary_is_refused(byte_tokenizer, bracket_model):
