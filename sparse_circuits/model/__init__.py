@@ -1,6 +1,6 @@
 """The transformer, its sites, and the taps that read and change them."""
 
-from sparse_circuits.model.config import ModelConfig
+from sparse_circuits.model.config import ModelConfig, Positions
 from sparse_circuits.model.generate import generate
 from sparse_circuits.model.sites import Link, Node, links, match_sites, node_sites, site_width
 from sparse_circuits.model.store import load_model, save_model
@@ -11,6 +11,7 @@ __all__ = [
     "Link",
     "ModelConfig",
     "Node",
+    "Positions",
     "Transformer",
     "generate",
     "links",
