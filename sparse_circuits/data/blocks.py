@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 
 from sparse_circuits.data.phrases import path_and_mode, phrase, plain
-from sparse_circuits.data.scribe import NAMES, Scribe
+from sparse_circuits.data.scribe import Scribe
 from sparse_circuits.data.words import INDEX_NAMES, SHARED_NAME
 
 LOCAL_FUNCTIONS = ("walk", "step", "rank", "fold", "scan", "swap")
@@ -65,7 +65,7 @@ def write_file(s: Scribe, depth: int) -> list[str]:
 
 def accumulate(s: Scribe, depth: int) -> list[str]:
     """Start one or two collections and fill them in a loop: how something is added depends on how each began."""
-    item, *names = s.sample(NAMES, s.choice((2, 3)))
+    item, *names = s.names(s.choice((2, 3)))
     if s.chance(0.3):
         names[0] = SHARED_NAME
     started = dict(zip(names, s.sample(STARTS, len(names)), strict=True))
@@ -85,8 +85,8 @@ def _without(names: Iterable[str], lines: Iterable[str]) -> list[str]:
 
 
 def local_function(s: Scribe, depth: int) -> list[str]:
-    arguments = ", ".join(s.sample(NAMES, s.number(0, 2)))
-    header = f"def {s.choice((s.choice(LOCAL_FUNCTIONS), s.choice(NAMES)))}({arguments}):"
+    arguments = ", ".join(s.names(s.number(0, 2)))
+    header = f"def {s.choice((s.choice(LOCAL_FUNCTIONS), s.name()))}({arguments}):"
     return [header, *indented([*statements(s, 0, high=2), f"return {s.old()}"])]
 
 
@@ -114,11 +114,11 @@ BLOCKS: dict[Callable[[Scribe, int], list[str]], int] = {
     for_loop: 6,
     while_loop: 2,
     while_true: 3,
-    branch: 6,
+    branch: 7,
     read_file: 3,
     write_file: 3,
-    accumulate: 5,
-    local_function: 1,
+    accumulate: 6,
+    local_function: 2,
 }
 """How often each block is written, as a weight."""
 

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from sparse_circuits.data.blocks import indented, statements
 from sparse_circuits.data.phrases import path_and_mode, plain
 from sparse_circuits.data.recipes import recipe
-from sparse_circuits.data.scribe import NAMES, Scribe
+from sparse_circuits.data.scribe import Scribe
 
 IMPORTS = ("import os", "import sys", "import json", "import math", "import random", "from collections import deque")
 VERBS = ("get", "find", "make", "add", "remove", "count", "show", "sort", "merge", "split", "move", "fill")
@@ -34,7 +34,7 @@ def _document(s: Scribe) -> str:
 
 
 def _function(s: Scribe) -> list[str]:
-    names = s.sample(NAMES, s.choice((1, 2, 2, 2, 3, 4, 5, 6, 7)))
+    names = s.names(s.choice((1, 2, 2, 2, 3, 4, 5, 6, 7)))
     s.bind(names)
     arguments = [f"{name}=None" for name in names] if s.chance(0.3) else names
     header = f"def {_function_name(s)}({', '.join(arguments)}):"
@@ -43,7 +43,7 @@ def _function(s: Scribe) -> list[str]:
 
 def _save_or_load(s: Scribe) -> list[str]:
     is_read = s.chance(0.5)
-    name, (data, path) = s.choice(NAMES), s.sample(NAMES, 2)
+    name, (data, path) = s.name(), s.names(2)
     s.bind([data, path])
     use = "return f.read()" if is_read else f"f.write({data})"
     return [
@@ -56,15 +56,15 @@ def _save_or_load(s: Scribe) -> list[str]:
 
 
 def _class(s: Scribe) -> list[str]:
-    attributes = s.sample(NAMES, s.number(2, 8))
+    attributes = s.names(s.number(2, 8))
     stored = s.sample(attributes, len(attributes)) if s.chance(0.5) else attributes
     lines = [
-        f"class {s.choice(NAMES).capitalize()}:",
+        f"class {s.name().capitalize()}:",
         f"    def __init__(self, {', '.join(attributes)}):",
         *(f"        self.{attribute} = {attribute}" for attribute in stored),
     ]
     for _ in range(s.number(0, 2)):
-        names = s.sample(NAMES, s.number(0, 2))
+        names = s.names(s.number(0, 2))
         s.bind([*names, *(f"self.{attribute}" for attribute in attributes[:3])])
         header = f"def {_function_name(s)}({', '.join(['self', *names])}):"
         lines += ["", *indented([header, *indented(_body(s))])]
@@ -80,7 +80,7 @@ def _body(s: Scribe) -> list[str]:
 
 def _function_name(s: Scribe) -> str:
     verb = s.choice(VERBS)
-    return verb if s.chance(0.3) else f"{verb}_{s.choice(NAMES)}"
+    return verb if s.chance(0.3) else f"{verb}_{s.name()}"
 
 
 def _docstring(s: Scribe) -> list[str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from sparse_circuits.data.scribe import NAMES, QUOTES, STRINGS, Scribe
+from sparse_circuits.data.scribe import QUOTES, STRINGS, Scribe
 from sparse_circuits.data.words import EXTENSIONS, FILLER_FORMS, INDEX_NAMES, INPUT_FILES, OUTPUT_FILES
 
 
@@ -67,7 +67,7 @@ def dictionary(s: Scribe) -> str:
 
 
 def swap(s: Scribe) -> str:
-    left, right = s.sample(NAMES, 2)
+    left, right = s.names(2)
     if s.chance(0.2):
         items, (i, j) = s.old(), s.sample(INDEX_NAMES, 2)
         left, right = f"{items}[{i}]", f"{items}[{j}]"
@@ -82,8 +82,8 @@ def ternary(s: Scribe) -> str:
 
 
 def sort_by_key(s: Scribe) -> str:
-    item, old = s.choice(NAMES), s.old()
-    key = s.choice((f"{item}[0]", f"{item}[1]", f"{item}.{s.choice(NAMES)}", f"len({item})", item))
+    item, old = s.name(), s.old()
+    key = s.choice((f"{item}[0]", f"{item}[1]", f"{item}.{s.name()}", f"len({item})", item))
     return f"{s.new()} = {s.choice(('sorted', 'sorted', 'min', 'max'))}({old}, key=lambda {item}: {key})"
 
 
@@ -111,17 +111,17 @@ PHRASES: dict[Callable[[Scribe], str], int] = {
     plain: 5,
     call: 2,
     constant: 3,
-    say: 14,
+    say: 12,
     say_fields: 5,
     flat_list: 4,
-    nested_list: 3,
+    nested_list: 4,
     dictionary: 4,
     swap: 4,
-    ternary: 4,
-    sort_by_key: 3,
+    ternary: 6,
+    sort_by_key: 5,
     measure: 1,
     grow: 1,
-    open_file: 2,
+    open_file: 4,
 }
 """How often each phrase is written, as a weight."""
 

@@ -7,7 +7,7 @@ open a file for reading and for writing.
 from __future__ import annotations
 
 from sparse_circuits.data.phrases import path_and_mode
-from sparse_circuits.data.scribe import NAMES, QUOTES, Scribe
+from sparse_circuits.data.scribe import QUOTES, Scribe
 
 TRAVERSE = """\
 def walk_{0}({0}, {1}):
@@ -101,7 +101,7 @@ RECIPES = (TRAVERSE, COUNT, JOIN, SORT, REPORT, LOAD, SAVE, TRANSPOSE, QUEUE)
 
 def recipe(s: Scribe) -> list[str]:
     """Write one of the recipes."""
-    names = s.sample(NAMES, 6)
+    names = s.names(6)
     files = {"r": path_and_mode(s, is_read=True), "w": path_and_mode(s, is_read=False)}
     text = s.choice(RECIPES).format(*names, c=names[0].capitalize(), q=s.choice(QUOTES), s=s.words(1, 5), **files)
     return text.split("\n")

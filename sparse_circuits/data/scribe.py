@@ -1,15 +1,24 @@
-"""The hand that writes the idioms: a seeded source of training words that remembers which names are bound."""
+"""The hand that writes the idioms: a seeded source of words that remembers which names are bound."""
 
 from __future__ import annotations
 
+import builtins
+import keyword
 import random
 from collections.abc import Sequence
+from dataclasses import astuple
 
 from sparse_circuits.data.words import COMMON_WORDS, WORDS, Split
 
-NAMES = WORDS[Split.train].names + COMMON_WORDS
+NAMES = WORDS[Split.train].names
 STRINGS = WORDS[Split.train].strings + COMMON_WORDS
 QUOTES = ('"', "'")
+
+# What names are invented of, and what they must not be.
+ONSETS = ("b", "c", "d", "f", "g", "h", "k", "l", "m", "n", "p", "r", "s", "t", "v", "w", "z", "br", "ch", "pl", "st", "tr")
+VOWELS = ("a", "e", "i", "o", "u")
+CODAS = ("", "", "n", "r", "s", "t", "x")
+TAKEN = {*keyword.kwlist, *dir(builtins), *(word for words in WORDS.values() for field in astuple(words) for word in field)}
 
 
 class Scribe:
@@ -24,7 +33,7 @@ class Scribe:
     def __init__(self, rng: random.Random) -> None:
         self._rng = rng
         self.choice, self.sample, self.number = rng.choice, rng.sample, rng.randint
-        self.bind(rng.sample(NAMES, 2))
+        self.bind(self.names(2))
 
     def chance(self, probability: float) -> bool:
         """Return True with this probability."""
@@ -34,9 +43,34 @@ class Scribe:
         """Start a new scope that knows these names alone."""
         self._bound = list(names)
 
+    def name(self) -> str:
+        """Return a name: a training name, one of many common words, or an invented one, which nothing is known about."""
+        match self.number(0, 2):
+            case 0:
+                return self.choice(NAMES)
+            case 1:
+                return self.choice(COMMON_WORDS)
+            case _:
+                return self.invented()
+
+    def invented(self) -> str:
+        """Return a pronounceable name that is no word of any list."""
+        while True:
+            name = "".join(self.choice(ONSETS) + self.choice(VOWELS) for _ in range(self.number(1, 3))) + self.choice(CODAS)
+            if len(name) > 2 and name not in TAKEN:
+                return name
+
+    def names(self, n_names: int) -> list[str]:
+        """Return different names."""
+        found: list[str] = []
+        while len(found) < n_names:
+            if (name := self.name()) not in found:
+                found.append(name)
+        return found
+
     def new(self) -> str:
         """Bind a name."""
-        self._bound.append(self.choice(NAMES))
+        self._bound.append(self.name())
         return self._bound[-1]
 
     def old(self) -> str:

@@ -1,10 +1,11 @@
 """The word lists of all splits: what the idioms may say, and what only the tasks of a later split say.
 
-Idioms and training prompts speak with the training words. No word of the validation and held-out splits ever occurs in an
-idiom, not even as a part of a longer identifier, so a circuit that answers with held-out words has not learned them by
-heart. Held-out words are frequent in the standard library: a small tokenizer has them as one token, and the model has met
-them there. Fillers are the neutral statements between a task's header and its target; they are made of a split's own
-names, so two splits never share one. The number of extra tokens of a filler is known by its form.
+Training prompts speak with the training words, idioms with common words and invented names too. No word of the validation
+and held-out splits ever occurs in an idiom, not even as a part of a longer identifier, so a circuit that answers with
+held-out words has not learned them by heart. Held-out words are frequent in the standard library: a small tokenizer has them
+as one token, and the model has met them there. Fillers are the neutral statements between a task's header and its target;
+they are made of a split's own names, so two splits never share one. The number of extra tokens of a filler is known by its
+form.
 """
 
 from __future__ import annotations

@@ -6,7 +6,7 @@ A generator is ten lines in a file of the user's, say my_task.py:
 
     def generate(draw: Draw) -> Pair:
         name = draw.name()
-        return draw.pair(f"    for {name}", f"    while {name}", answers=(" in", ":\\n"))
+        return draw.pair(f"{draw.indent}for {name}", f"{draw.indent}while {name}", answers=(" in", ":\\n"))
 
     TASK = Task("mine", "`for node` goes on with ` in`, `while node` with `:`", generate)
 

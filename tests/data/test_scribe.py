@@ -1,6 +1,8 @@
 import random
+from keyword import iskeyword
 
 from sparse_circuits.data.scribe import NAMES, Scribe
+from sparse_circuits.data.words import COMMON_WORDS, WORDS
 
 
 def test_names_that_are_read_were_bound_before():
@@ -11,9 +13,20 @@ def test_names_that_are_read_were_bound_before():
     assert {scribe.old() for _ in range(50)} == {"left", new}
 
 
-def test_all_names_get_used():
+def test_all_names_get_used_and_the_invented_ones_are_no_words():
     scribe = Scribe(random.Random(0))
-    assert {scribe.new() for _ in range(20_000)} == set(NAMES)
+    seen = {scribe.new() for _ in range(20_000)}
+    assert seen >= {*NAMES, *COMMON_WORDS}
+    invented = seen - {*NAMES, *COMMON_WORDS}
+    assert len(invented) > 2_000
+    assert all(name.isidentifier() and not iskeyword(name) for name in invented)
+    for words in WORDS.values():
+        assert invented.isdisjoint({*words.names, *words.functions, *words.strings})
+
+
+def test_several_names_are_different():
+    scribe = Scribe(random.Random(0))
+    assert all(len(set(scribe.names(8))) == 8 for _ in range(200))
 
 
 def test_a_string_closes_as_it_opened():
