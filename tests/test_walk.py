@@ -12,6 +12,9 @@ from sparse_circuits.circuits import Circuit
 
 WORDS = ["data", "graph", "value", "items", "node", "path", "queue", "table", "list", "word", "line", "key", "total", "count"]
 
+DATA = ["data.sources=[{kind:files,paths:['*.txt']}]", "data.d_vocab=290", "data.validation_fraction=0.1"]
+TINY = [*DATA, "model.n_layers=1", "model.d_model=32", "model.d_head=8", "model.n_ctx=32", "l0_fraction=0.3"]
+
 
 def line(rng: random.Random, opening: str, closing: str) -> str:
     """A line whose first word decides its last."""
@@ -38,10 +41,8 @@ def test_from_a_corpus_to_a_circuit_and_its_report(
     corpus: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(corpus)
-    data = ["data.sources=[{kind:files,paths:['*.txt']}]", "data.d_vocab=290", "data.validation_fraction=0.1"]
-    model = ["model.n_layers=1", "model.d_model=32", "model.d_head=8", "model.n_ctx=32"]
-    training = ["n_tokens=400000", "batch_size=16", "l0_fraction=0.3", "optimizer.lr=0.02", "checkpoint_every=0"]
-    assert cli.main(["train", "run=walk", "tasks=[lights.jsonl]", *data, *model, *training]) == 0
+    training = ["n_tokens=400000", "batch_size=16", "optimizer.lr=0.02", "checkpoint_every=0"]
+    assert cli.main(["train", "run=walk", "tasks=[lights.jsonl]", *TINY, *training]) == 0
     assert cli.main(["tasks", "run=walk", "tasks=[lights.jsonl]", "n_pairs=40"]) == 0
     (diagnosis,) = json.loads((corpus / "walk" / "tasks.json").read_text())
     assert diagnosis["verdict"] == "known"
@@ -58,7 +59,7 @@ def test_from_a_corpus_to_a_circuit_and_its_report(
     assert cli.main(["report", "run=walk"]) == 0
     assert "lights" in (corpus / "walk" / "report.html").read_text()
     capsys.readouterr()
-    assert cli.main(["train", "run=walk", *data, *model, *training]) == 2
+    assert cli.main(["train", "run=walk", *TINY, *training]) == 2
     assert "resume=true" in capsys.readouterr().err
 
 
@@ -67,9 +68,7 @@ def test_multirun_trains_one_model_a_job_each_in_its_own_folder(
 ) -> None:
     monkeypatch.chdir(corpus)
     monkeypatch.setattr(sys, "argv", sys.argv)
-    data = ["data.sources=[{kind:files,paths:['*.txt']}]", "data.d_vocab=290", "data.validation_fraction=0.1"]
-    model = ["model.n_layers=1", "model.d_model=32", "model.d_head=8", "model.n_ctx=32", "l0_fraction=0.3"]
-    sweep = ["train", "seed=3,4", "--multirun", "run=sweep", "tasks=[]", *data, *model]
+    sweep = ["train", "seed=3,4", "--multirun", "run=sweep", "tasks=[]", *TINY]
     assert cli.main([*sweep, "n_tokens=2048"]) == 0
     recorded = [json.loads((corpus / "sweep" / job / "run.json").read_text())["config"]["seed"] for job in ("0", "1")]
     assert recorded == [3, 4]
@@ -85,9 +84,7 @@ def test_a_quickstart_sums_up_twenty_tasks_and_a_finished_one_says_so_again(
     corpus: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(corpus)
-    data = ["data.sources=[{kind:files,paths:['*.txt']}]", "data.d_vocab=290", "data.validation_fraction=0.1"]
-    model = ["model.n_layers=1", "model.d_model=32", "model.d_head=8", "l0_fraction=0.3"]
-    assert cli.main(["quickstart", "n_tokens=8192", *data, *model]) == 0
+    assert cli.main(["quickstart", "n_tokens=8192", *TINY, "model.n_ctx=128"]) == 0
     summary = json.loads((corpus / "runs" / "quickstart" / "summary.json").read_text())
     assert len(summary["tasks"]) == 20 and summary["tokens"] == 8192
     assert {row["name"]: row["known"] for row in summary["tasks"]}["single_double_quote"] is False

@@ -37,7 +37,7 @@ def test_a_bigram_table_that_answers_alone_is_found(last_token_task, bracket_mod
     for model in (bracket_model, None):
         diagnosis = examine_one(last_token_task, byte_tokenizer, model=model, bigram=bigram)
         assert diagnosis.verdict is Verdict.bigram
-        assert diagnosis.bigram_loss < math.log1p(math.exp(-5.0))
+        assert 0 < diagnosis.bigram_loss < math.log1p(math.exp(-5.0))
 
 
 def test_a_bigram_table_that_does_not_answer_leaves_the_verdict_to_the_model(bracket_task, bracket_model, byte_tokenizer):
