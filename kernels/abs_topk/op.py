@@ -1,111 +1,162 @@
-"""AbsTopK (Gao et al. 2025, appendix A.1): the activation sparsity at every node site.
+"""AbsTopK (Gao et al. 2025, appendix A.1): the activation sparsity at every node site, alone and fused with what stands before it.
 
-On the CPU a row's k-th magnitude is found by NumPy's vectorised partition, some ten times faster than torch.topk, with the
-rows shared among threads. Magnitudes are compared as integers: the bits of |x| sort like |x| itself. For 16-bit floats the
-column is packed below the bits, which makes every key unique, so that exactly k survive whatever the ties.
+Backward needs nothing but the output: what survived are its nonzeros and, in a row that has fewer than k of them, the zeros of
+lowest index, which is AbsTopK's choice on the output itself. A mask would cost a byte an entry from forward to backward.
 """
 
-from __future__ import annotations
-
+from types import ModuleType
 from typing import Any
 
-import numpy as np
 import torch
-from jaxtyping import Bool, Float
+import torch.nn.functional as F
+from jaxtyping import Float
 from torch import Tensor
 
-from sparse_circuits.kernels.abs_topk import reference
-from sparse_circuits.kernels.launch import row_blocks, thread_map
+from sparse_circuits.kernels.abs_topk import compiled, cpu, reference
+from sparse_circuits.kernels.backend import Backend, backend_of
 
 
 def abs_topk(x: Float[Tensor, "*rows width"], k: int) -> Float[Tensor, "*rows width"]:
     """Zero all but the k entries of largest magnitude in every row; gradients reach the survivors only.
 
     Args:
-        x: activations; exactly k entries of each row survive, of equal magnitudes those of lower index.
+        x: activations; exactly k entries of each row survive, of equal magnitudes those of lower index. NaN is the largest.
         k: entries to keep, from 1 to width (width keeps all and costs nothing).
 
     Raises:
         ValueError: k is out of range.
     """
+    _check(x, k)
+    return x if k == x.shape[-1] else _abs_topk(x, k)
+
+
+def gelu_abs_topk(x: Float[Tensor, "*rows width"], k: int) -> Float[Tensor, "*rows width"]:
+    """Return `abs_topk(gelu(x), k)`; one read and one write with the `triton` backend, two ops in a row with the others."""
+    _check(x, k)
+    return _gelu_abs_topk(x, k) if _fuses(x) else abs_topk(F.gelu(x), k)
+
+
+def rms_norm_abs_topk(
+    x: Float[Tensor, "*rows width"], gain: Float[Tensor, " width"], k: int, *, eps: float, dtype: torch.dtype | None = None
+) -> Float[Tensor, "*rows width"]:
+    """Return `abs_topk(rms_norm(x) * gain, k)`; fused like `gelu_abs_topk`, and the gain's gradient with it.
+
+    Args:
+        x: activations.
+        gain: one factor per channel.
+        k: entries to keep of each row, from 1 to width.
+        eps: added to the mean square.
+        dtype: what the normalised values are rounded to before the choice; None: the dtype of x.
+
+    Raises:
+        ValueError: k is out of range.
+    """
+    _check(x, k)
+    dtype = x.dtype if dtype is None else dtype
+    if _fuses(x):
+        return _rms_norm_abs_topk(x, gain, k, eps, dtype)
+    return abs_topk(F.rms_norm(x, gain.shape, gain, eps).to(dtype), k)
+
+
+def _check(x: Tensor, k: int) -> None:
     width = x.shape[-1]
     if not 1 <= k <= width:
         raise ValueError(f"abs_topk keeps between 1 and width = {width} entries, got k = {k}: choose another fraction.")
-    if k == width:
-        return x
-    return _AbsTopK.apply(x, k)
 
 
-class _AbsTopK(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, k: int) -> Tensor:
-        if x.device.type == "cpu":
-            out, kept = _keep_on_cpu(x, k)
-        else:
-            kept = reference.abs_topk_mask(x, k)
-            out = torch.where(kept, x, 0)
-        ctx.save_for_backward(kept)
-        return out
-
-    @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
-        (kept,) = ctx.saved_tensors
-        return (_masked_on_cpu(gradient, kept) if gradient.device.type == "cpu" else torch.where(kept, gradient, 0)), None
+def _fuses(x: Tensor) -> bool:
+    return backend_of("abs_topk", x.device) is Backend.triton and x.shape[-1] <= _gpu().MAX_WIDTH
 
 
-INTEGERS = {2: torch.int16, 4: torch.int32, 8: torch.int64}
+def _gpu() -> ModuleType:
+    """Triton is there on Linux only, and is not imported where no kernel of it runs."""
+    from sparse_circuits.kernels.abs_topk import gpu
+
+    return gpu
 
 
-def _bits(x: Tensor) -> np.ndarray:
-    """Return the floats of each row as integers of the same width."""
-    rows = x.detach().reshape(-1, x.shape[-1]).contiguous()
-    return rows.view(INTEGERS[rows.element_size()]).numpy()
+def _backend(x: Tensor) -> ModuleType:
+    match backend_of("abs_topk", x.device):
+        case Backend.triton:
+            return _gpu()
+        case Backend.cpu:
+            return cpu
+        case Backend.compiled:
+            return compiled
+    return reference
 
 
-def _keep_on_cpu(x: Tensor, k: int) -> tuple[Tensor, Bool[Tensor, "*rows width"]]:
-    """Return x with all but the survivors zeroed, and the survivors' mask, in one pass over blocks of rows."""
-    bits = _bits(x)
-    out, mask = np.empty_like(bits), np.empty(bits.shape, dtype=bool)
-    mark = _mark_packed if bits.itemsize == 2 and bits.shape[1] <= 1 << 16 else _mark_with_ties
-
-    def keep(block: slice) -> None:
-        mark(bits[block], k, mask[block])
-        np.multiply(bits[block], mask[block], out=out[block])
-
-    thread_map(keep, row_blocks(*bits.shape, bits.itemsize))
-    return torch.from_numpy(out).view(x.dtype).view(x.shape), torch.from_numpy(mask).view(x.shape)
+def _rows(x: Tensor) -> Tensor:
+    return x.reshape(-1, x.shape[-1]).contiguous()
 
 
-def _masked_on_cpu(gradient: Tensor, kept: Bool[Tensor, "*rows width"]) -> Tensor:
-    bits, mask = _bits(gradient), kept.view(-1, kept.shape[-1]).numpy()
-    out = np.empty_like(bits)
-    blocks = row_blocks(*bits.shape, bits.itemsize)
-    thread_map(lambda block: np.multiply(bits[block], mask[block], out=out[block]), blocks)
-    return torch.from_numpy(out).view(gradient.dtype).view(gradient.shape)
+@torch.library.custom_op("sparse_circuits::abs_topk", mutates_args=())
+def _abs_topk(x: Tensor, k: int) -> Tensor:
+    return _backend(x).abs_topk_forward(_rows(x), k).view(x.shape)
 
 
-def _mark_packed(bits: np.ndarray, k: int, mask: np.ndarray) -> None:
-    """Mark the k largest of each row of 16-bit floats: keys (magnitude, reversed column) are unique."""
-    width = bits.shape[-1]
-    keys = (bits & 0x7FFF).astype(np.int32)
-    keys <<= 16
-    keys |= np.arange(0xFFFF, 0xFFFF - width, -1, dtype=np.int32)
-    np.greater_equal(keys, _kth_largest(keys, k), out=mask)
+@torch.library.custom_op("sparse_circuits::abs_topk_backward", mutates_args=())
+def _abs_topk_backward(out: Tensor, dout: Tensor, k: int) -> Tensor:
+    return _backend(out).abs_topk_backward(_rows(out), _rows(dout), k).view(out.shape)
 
 
-def _mark_with_ties(bits: np.ndarray, k: int, mask: np.ndarray) -> None:
-    """Mark the k largest of each row of wide floats, settling the few rows whose threshold value repeats."""
-    keys = bits & np.iinfo(bits.dtype).max
-    threshold = _kth_largest(keys, k)
-    np.greater_equal(keys, threshold, out=mask)
-    tied = np.flatnonzero(mask.sum(axis=-1) > k)
-    if tied.size:
-        keys, threshold = keys[tied], threshold[tied]
-        above, equal = keys > threshold, keys == threshold
-        room = k - above.sum(axis=-1, keepdims=True)
-        mask[tied] = above | (equal & (np.cumsum(equal, axis=-1) <= room))
+@torch.library.custom_op("sparse_circuits::gelu_abs_topk", mutates_args=())
+def _gelu_abs_topk(x: Tensor, k: int) -> Tensor:
+    return _gpu().gelu_abs_topk_forward(_rows(x), k).view(x.shape)
 
 
-def _kth_largest(keys: np.ndarray, k: int) -> np.ndarray:
-    split = keys.shape[-1] - k
-    return np.partition(keys, split, axis=-1)[:, split, None]
+@torch.library.custom_op("sparse_circuits::gelu_abs_topk_backward", mutates_args=())
+def _gelu_abs_topk_backward(x: Tensor, out: Tensor, dout: Tensor, k: int) -> Tensor:
+    return _gpu().gelu_abs_topk_backward(_rows(x), _rows(out), _rows(dout), k).view(x.shape)
+
+
+@torch.library.custom_op("sparse_circuits::rms_norm_abs_topk", mutates_args=())
+def _rms_norm_abs_topk(x: Tensor, gain: Tensor, k: int, eps: float, dtype: torch.dtype) -> Tensor:
+    return _gpu().rms_norm_abs_topk_forward(_rows(x), gain, k, eps, dtype).view(x.shape)
+
+
+@torch.library.custom_op("sparse_circuits::rms_norm_abs_topk_backward", mutates_args=())
+def _rms_norm_abs_topk_backward(
+    x: Tensor, gain: Tensor, out: Tensor, dout: Tensor, k: int, eps: float
+) -> tuple[Tensor, Tensor]:
+    dx, dgain = _gpu().rms_norm_abs_topk_backward(_rows(x), gain, _rows(out), _rows(dout), k, eps)
+    return dx.view(x.shape), dgain
+
+
+def _like(x: Tensor) -> Tensor:
+    return x.new_empty(x.shape)
+
+
+_abs_topk.register_fake(lambda x, k: _like(x))
+_abs_topk_backward.register_fake(lambda out, dout, k: _like(out))
+_gelu_abs_topk.register_fake(lambda x, k: _like(x))
+_gelu_abs_topk_backward.register_fake(lambda x, out, dout, k: _like(x))
+_rms_norm_abs_topk.register_fake(lambda x, gain, k, eps, dtype: x.new_empty(x.shape, dtype=dtype))
+_rms_norm_abs_topk_backward.register_fake(lambda x, gain, out, dout, k, eps: (_like(x), _like(gain)))
+
+
+def _keep_output(ctx: Any, inputs: tuple[Tensor, int], output: Tensor) -> None:
+    ctx.save_for_backward(output)
+    ctx.k = inputs[1]
+
+
+def _keep_input_and_output(ctx: Any, inputs: tuple[Tensor, int], output: Tensor) -> None:
+    ctx.save_for_backward(inputs[0], output)
+    ctx.k = inputs[1]
+
+
+def _keep_norm(ctx: Any, inputs: tuple[Tensor, Tensor, int, float, torch.dtype], output: Tensor) -> None:
+    x, gain, ctx.k, ctx.eps, _ = inputs
+    ctx.save_for_backward(x, gain, output)
+
+
+_abs_topk.register_autograd(
+    lambda ctx, dout: (_abs_topk_backward(*ctx.saved_tensors, dout, ctx.k), None), setup_context=_keep_output
+)
+_gelu_abs_topk.register_autograd(
+    lambda ctx, dout: (_gelu_abs_topk_backward(*ctx.saved_tensors, dout, ctx.k), None), setup_context=_keep_input_and_output
+)
+_rms_norm_abs_topk.register_autograd(
+    lambda ctx, dout: (*_rms_norm_abs_topk_backward(*ctx.saved_tensors, dout, ctx.k, ctx.eps), None, None, None),
+    setup_context=_keep_norm,
+)

@@ -14,3 +14,15 @@ def abs_topk_mask(x: Float[Tensor, "*rows width"], k: int) -> Bool[Tensor, "*row
 def abs_topk(x: Float[Tensor, "*rows width"], k: int) -> Float[Tensor, "*rows width"]:
     """Zero all but the k entries of largest magnitude in every row; gradients reach the survivors only."""
     return torch.where(abs_topk_mask(x, k), x, 0)
+
+
+def abs_topk_forward(x: Float[Tensor, "n_rows width"], k: int) -> Float[Tensor, "n_rows width"]:
+    """Return AbsTopK of every row."""
+    return abs_topk(x, k)
+
+
+def abs_topk_backward(
+    out: Float[Tensor, "n_rows width"], dout: Float[Tensor, "n_rows width"], k: int
+) -> Float[Tensor, "n_rows width"]:
+    """Return the gradient of x; chosen again from the output, the survivors are the same."""
+    return torch.where(abs_topk_mask(out, k), dout, 0)

@@ -4,19 +4,19 @@ Forward, with h = 1 where m > 0 and 0 elsewhere:       y = h x + (1 - h) mean
 Backward, with s = sigmoid(m / t), g the gradient of y:
     dx = h g
     dm = s (1 - s) / t  sum over rows of g (x - mean)
-The sum is the only costly part. It goes block by block of rows, so that g (x - mean) never leaves the cache; in float32 at
-least, since it adds thousands of terms of either sign.
+The sum is what switching a channel on would change, to first order. It is taken in float32 at least, since it adds thousands
+of terms of either sign, and in the pass that gives dx, so that g (x - mean) is never stored.
 """
 
-from __future__ import annotations
-
+from types import ModuleType
 from typing import Any
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-BLOCK_ENTRIES = 1 << 16
+from sparse_circuits.kernels.backend import Backend, backend_of
+from sparse_circuits.kernels.mean_ablate import compiled, cpu, reference
 
 
 def mean_ablate(
@@ -31,7 +31,7 @@ def mean_ablate(
     Args:
         x: activations, finite.
         mask: one parameter per channel; its gradient is that of a sigmoid of this temperature.
-        mean: what an ablated channel is frozen at.
+        mean: what an ablated channel is frozen at; it gets no gradient.
         temperature: width of the surrogate gradient, above 0.
 
     Raises:
@@ -39,39 +39,58 @@ def mean_ablate(
     """
     if not temperature > 0:
         raise ValueError(f"mean_ablate needs a temperature above 0, got {temperature}: the paper's is 1.")
-    return _MeanAblate.apply(x, mask, mean.to(x.dtype), temperature)
+    return _mean_ablate(x, mask, mean.detach().to(x.dtype), temperature)
 
 
-class _MeanAblate(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, mask: Tensor, mean: Tensor, temperature: float) -> Tensor:
-        kept = (mask > 0).to(x.dtype)
-        ctx.save_for_backward(x, mask, mean, kept)
-        ctx.temperature = temperature
-        # One multiply-add a channel; torch.where costs several times as much on a CPU.
-        return torch.addcmul(mean * (1 - kept), x, kept)
+def _backend(x: Tensor) -> ModuleType:
+    match backend_of("mean_ablate", x.device):
+        case Backend.triton:
+            # Triton is there on Linux only, and is not imported where no kernel of it runs.
+            from sparse_circuits.kernels.mean_ablate import gpu
 
-    @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, Tensor | None, None, None]:
-        x, mask, mean, kept = ctx.saved_tensors
-        to_x, to_mask = ctx.needs_input_grad[:2]
-        soft = torch.sigmoid(mask / ctx.temperature)
-        slope = soft * (1 - soft) / ctx.temperature
-        return (
-            gradient * kept if to_x else None,
-            slope * _effect(gradient, x, mean).to(mask.dtype) if to_mask else None,
-            None,
-            None,
-        )
+            return gpu
+        case Backend.cpu:
+            return cpu
+        case Backend.compiled:
+            return compiled
+    return reference
 
 
-def _effect(gradient: Tensor, x: Tensor, mean: Tensor) -> Float[Tensor, " width"]:
-    """Return the sum over rows of gradient x (x - mean): what switching each channel on would change, to first order."""
-    width = x.shape[-1]
-    gradient, x = gradient.reshape(-1, width), x.reshape(-1, width)
-    wide = torch.promote_types(x.dtype, torch.float32)
-    n_rows = max(1, BLOCK_ENTRIES // width) if x.device.type == "cpu" else len(x)
-    total = torch.zeros(width, dtype=wide, device=x.device)
-    for value, slope in zip(x.split(n_rows), gradient.split(n_rows), strict=True):
-        total += ((value - mean).to(wide) * slope).sum(0)
-    return total
+def _rows(x: Tensor) -> Tensor:
+    return x.reshape(-1, x.shape[-1]).contiguous()
+
+
+@torch.library.custom_op("sparse_circuits::mean_ablate", mutates_args=())
+def _mean_ablate(x: Tensor, mask: Tensor, mean: Tensor, temperature: float) -> Tensor:
+    return _backend(x).mean_ablate_forward(_rows(x), mask, mean).view(x.shape)
+
+
+@torch.library.custom_op("sparse_circuits::mean_ablate_backward", mutates_args=())
+def _mean_ablate_backward(dout: Tensor, x: Tensor, mask: Tensor, mean: Tensor) -> tuple[Tensor, Tensor]:
+    dx, effect = _backend(x).mean_ablate_backward(_rows(dout), _rows(x), mask, mean)
+    return dx.view(x.shape), effect
+
+
+_mean_ablate.register_fake(lambda x, mask, mean, temperature: x.new_empty(x.shape))
+_mean_ablate_backward.register_fake(
+    lambda dout, x, mask, mean: (x.new_empty(x.shape), mask.new_empty(mask.shape, dtype=_wide(x.dtype)))
+)
+
+
+def _wide(dtype: torch.dtype) -> torch.dtype:
+    return torch.promote_types(dtype, torch.float32)
+
+
+def _keep(ctx: Any, inputs: tuple[Tensor, Tensor, Tensor, float], output: Tensor) -> None:
+    *tensors, ctx.temperature = inputs
+    ctx.save_for_backward(*tensors)
+
+
+def _differentiate(ctx: Any, dout: Tensor) -> tuple[Tensor, Tensor, None, None]:
+    x, mask, mean = ctx.saved_tensors
+    dx, effect = _mean_ablate_backward(dout, x, mask, mean)
+    soft = torch.sigmoid(mask / ctx.temperature)
+    return dx, (soft * (1 - soft) / ctx.temperature * effect).to(mask.dtype), None, None
+
+
+_mean_ablate.register_autograd(_differentiate, setup_context=_keep)

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
-import torch.nn.functional as F
+import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from sparse_circuits.kernels.abs_topk import abs_topk
+from sparse_circuits.kernels.abs_topk import abs_topk, gelu_abs_topk
 from sparse_circuits.model.config import Activation, ModelConfig
 from sparse_circuits.model.reader import Reader
 from sparse_circuits.model.taps import Taps, tapped
 
-_ACTIVATIONS = {Activation.gelu: F.gelu, Activation.relu: F.relu}
+
+
+def _relu_abs_topk(x: Float[Tensor, "*rows width"], k: int) -> Float[Tensor, "*rows width"]:
+    return abs_topk(torch.relu(x), k)
+
+
+_ACTIVATIONS = {Activation.gelu: gelu_abs_topk, Activation.relu: _relu_abs_topk}
 
 
 class MLP(nn.Module):
@@ -31,6 +37,6 @@ class MLP(nn.Module):
         self, residual: Float[Tensor, "batch pos d_model"], positions: Tensor | None, taps: Taps
     ) -> Float[Tensor, "batch pos d_model"]:
         """Return what the MLP adds to the residual stream."""
-        neurons = self.activation(self.into(self.reader(residual, positions, taps)))
-        neurons = tapped(taps, f"{self.site}.post_act", abs_topk(neurons, self.kept_neurons))
+        neurons = self.activation(self.into(self.reader(residual, positions, taps)), self.kept_neurons)
+        neurons = tapped(taps, f"{self.site}.post_act", neurons)
         return tapped(taps, f"{self.site}.resid_delta", abs_topk(self.out(neurons), self.kept_out))

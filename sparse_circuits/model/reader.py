@@ -6,9 +6,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from sparse_circuits.kernels.abs_topk import abs_topk
+from sparse_circuits.kernels.abs_topk import abs_topk, rms_norm_abs_topk
 from sparse_circuits.model.config import ModelConfig
-from sparse_circuits.model.norm import RMSNorm
+from sparse_circuits.model.norm import EPS, RMSNorm
 from sparse_circuits.model.taps import Taps, tapped
 
 
@@ -29,11 +29,11 @@ class Reader(nn.Module):
         self, residual: Float[Tensor, "batch pos d_model"], positions: Tensor | None, taps: Taps
     ) -> Float[Tensor, "batch pos d_read"]:
         """Return the sublayer's input, in autocast's dtype where autocast is on."""
+        autocast = torch.is_autocast_enabled(residual.device.type)
+        # The next product would round to autocast's dtype anyway; rounding first makes AbsTopK cheaper.
+        dtype = torch.get_autocast_dtype(residual.device.type) if autocast else residual.dtype
+        if self.position_norm is None:
+            return tapped(taps, self.site, rms_norm_abs_topk(residual, self.norm.gain, self.kept, eps=EPS, dtype=dtype))
         x = self.norm(residual)
-        if self.position_norm is not None:
-            beside = self.position_norm(positions).expand(*x.shape[:-1], -1)
-            x = torch.cat([x, beside], dim=-1)
-        if torch.is_autocast_enabled(x.device.type):
-            # The next product would round to this dtype anyway; rounding first makes AbsTopK cheaper.
-            x = x.to(torch.get_autocast_dtype(x.device.type))
-        return tapped(taps, self.site, abs_topk(x, self.kept))
+        x = torch.cat([x, self.position_norm(positions).expand(*x.shape[:-1], -1)], dim=-1)
+        return tapped(taps, self.site, abs_topk(x.to(dtype), self.kept))

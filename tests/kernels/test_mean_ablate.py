@@ -3,7 +3,10 @@
 import pytest
 import torch
 
+from sparse_circuits.kernels.backend import Backend, use_backend
 from sparse_circuits.kernels.mean_ablate import mean_ablate, reference
+
+BACKENDS = [Backend.cpu, Backend.triton, Backend.reference]
 
 
 def inputs(*shape: int, dtype: torch.dtype = torch.float64) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
@@ -12,15 +15,17 @@ def inputs(*shape: int, dtype: torch.dtype = torch.float64) -> tuple[torch.Tenso
     return x.to(dtype).requires_grad_(), mask.to(dtype).requires_grad_(), mean.to(dtype)
 
 
-@pytest.mark.parametrize("shape", [(1, 1), (7, 5), (4, 300, 33), (3, 2000, 128)])
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("shape", [(1, 1), (7, 5), (0, 4), (4, 30, 33), (3, 700, 300)])
 @pytest.mark.parametrize("temperature", [1.0, 0.1])
-def test_equals_the_reference_in_float64(shape: tuple[int, ...], temperature: float) -> None:
+def test_equals_the_reference_in_float64(backend: Backend, shape: tuple[int, ...], temperature: float) -> None:
     x, mask, mean = inputs(*shape)
     weight = torch.randn(*shape, dtype=torch.float64)
     results = []
     for op in (mean_ablate, reference.mean_ablate):
-        y = op(x, mask, mean, temperature=temperature)
-        results.append((y.detach(), *torch.autograd.grad((y * weight).sum(), (x, mask))))
+        with use_backend(backend, ops=("mean_ablate",)):
+            y = op(x, mask, mean, temperature=temperature)
+            results.append((y.detach(), *torch.autograd.grad((y * weight).sum(), (x, mask))))
     torch.testing.assert_close(*results, rtol=1e-10, atol=1e-10)
 
 
@@ -43,12 +48,14 @@ def test_no_gradient_reaches_an_ablated_channel() -> None:
     assert torch.equal(gradient.bool(), (mask > 0).expand(6, 9))
 
 
-def test_bf16_activations_keep_a_float32_mask_gradient() -> None:
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_bf16_activations_keep_a_float32_mask_gradient(backend: Backend) -> None:
     x, mask, mean = inputs(4, 500, 64, dtype=torch.float32)
     weight = torch.randn(4, 500, 64)
     (exact,) = torch.autograd.grad((mean_ablate(x, mask, mean) * weight).sum(), mask)
-    low = mean_ablate(x.to(torch.bfloat16), mask, mean)
-    (found,) = torch.autograd.grad((low * weight.to(torch.bfloat16)).sum(), mask)
+    with use_backend(backend, ops=("mean_ablate",)):
+        low = mean_ablate(x.to(torch.bfloat16), mask, mean)
+        (found,) = torch.autograd.grad((low * weight.to(torch.bfloat16)).sum(), mask)
     assert low.dtype == torch.bfloat16 and found.dtype == torch.float32
     assert (found - exact).norm() < 0.01 * exact.norm()
 

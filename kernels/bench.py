@@ -1,0 +1,89 @@
+"""Timing of an op against its peers, in one process and in turn, and the floor that the memory sets."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from enum import Enum
+
+import torch
+
+
+class Size(Enum):
+    """What a benchmark runs on: a GPU's sizes, a laptop's, or the smallest that reach every branch."""
+
+    gpu = "gpu"
+    cpu = "cpu"
+    dry = "dry"
+
+
+@dataclass(frozen=True)
+class Bench:
+    """One op at one shape, beside its peers, on fresh random inputs."""
+
+    op: str
+    shape: str
+    """Shape and dtype as the table prints them, such as `131072 x 2048, k 512, bf16`."""
+    ours: Callable[[], object]
+    peers: dict[str, Callable[[], object]]
+    """Other ways to the same result, by the names that the table prints."""
+    check: Callable[[], None]
+    """Raises AssertionError when ours does not give what the reference gives."""
+    bytes_moved: int
+    """What the op must at least read and write: the floor, over the copy bandwidth."""
+
+
+@dataclass(frozen=True)
+class Timing:
+    """Seconds of one call over repeats."""
+
+    fast: float
+    median: float
+    slow: float
+    """Quantiles 20, 50 and 80 per cent."""
+    peak_bytes: int | None = field(default=None)
+    """Most memory allocated during a call beyond what stood before it; on a GPU only."""
+
+
+def time_in_turn(calls: dict[str, Callable[[], object]], device: torch.device, *, repeats: int) -> dict[str, Timing]:
+    """Time every call `repeats` times, one after the other, so that whatever else the machine does strikes all alike."""
+    seconds: dict[str, list[float]] = {name: [] for name in calls}
+    peaks: dict[str, int | None] = dict.fromkeys(calls)
+    for call in calls.values():
+        call()  # compiles, and fills the caches
+    for _ in range(repeats):
+        for name, call in calls.items():
+            taken, peak = _once(call, device)
+            seconds[name].append(taken)
+            peaks[name] = peak
+    found = {}
+    for name, times in seconds.items():
+        fast, slow = statistics.quantiles(times, n=5)[0], statistics.quantiles(times, n=5)[-1]
+        found[name] = Timing(fast, statistics.median(times), slow, peaks[name])
+    return found
+
+
+def _once(call: Callable[[], object], device: torch.device) -> tuple[float, int | None]:
+    if device.type != "cuda":
+        start = time.perf_counter()
+        call()
+        return time.perf_counter() - start, None
+    # Events lie in the GPU's own queue; what the cache holds of the call before is overwritten first.
+    torch.empty(256 << 20, dtype=torch.uint8, device=device).zero_()
+    before = torch.cuda.memory_allocated(device)
+    torch.cuda.reset_peak_memory_stats(device)
+    start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+    start.record()
+    call()
+    end.record()
+    torch.cuda.synchronize(device)
+    return start.elapsed_time(end) / 1e3, torch.cuda.max_memory_allocated(device) - before
+
+
+def copy_bandwidth(device: torch.device, *, n_bytes: int) -> float:
+    """Return the bytes a second that a plain copy reads and writes on this device, measured."""
+    source = torch.empty(n_bytes, dtype=torch.uint8, device=device).random_()
+    target = torch.empty_like(source)
+    return 2 * n_bytes / time_in_turn({"copy": lambda: target.copy_(source)}, device, repeats=9)["copy"].median
