@@ -47,6 +47,11 @@ class Timing:
     """Most memory allocated during a call beyond what stood before it; on a GPU only."""
 
 
+def name_of(dtype: torch.dtype) -> str:
+    """Return a dtype's name as tables print it."""
+    return str(dtype).removeprefix("torch.").replace("bfloat16", "bf16")
+
+
 def time_in_turn(calls: dict[str, Callable[[], object]], device: torch.device, *, repeats: int) -> dict[str, Timing]:
     """Time every call `repeats` times, one after the other, so that whatever else the machine does strikes all alike."""
     seconds: dict[str, list[float]] = {name: [] for name in calls}

@@ -18,6 +18,7 @@ from typing import Any
 import torch
 
 from sparse_circuits.errors import UserError
+from sparse_circuits.kernels.backend import Backend, resolve_backend
 
 
 @contextmanager
@@ -113,6 +114,18 @@ def choose_device(wanted: Device) -> torch.device:
     return torch.device("cuda", int(os.environ.get("LOCAL_RANK", 0))) if wanted is Device.cuda else torch.device(wanted.name)
 
 
+def choose_backend(wanted: Backend, device: torch.device) -> Backend:
+    """Return the kernels' implementation on this device.
+
+    Raises:
+        UserError: the one asked for does not run there.
+    """
+    try:
+        return resolve_backend(wanted, device)
+    except ValueError as error:
+        raise UserError(str(error)) from error
+
+
 def choose_autocast(wanted: Precision, device: torch.device) -> Autocast:
     """Return a maker of the context in which forward passes run."""
     native = {"cuda": lambda: torch.cuda.is_bf16_supported(including_emulation=False), "cpu": cpu_has_bf16}
@@ -166,10 +179,11 @@ def check_run_folder(folder: Path, *, config: Any, resume: bool) -> None:
         raise UserError(f"{folder} was begun with other settings ({', '.join(changed)}): resume with the same ones.")
 
 
-def explain_run(folder: Path, *, config: Any) -> None:
-    """Write what a run folder says of itself: its resolved config, the versions of everything, the git commit."""
+def explain_run(folder: Path, *, config: Any, device: torch.device, backend: Backend) -> None:
+    """Write what a run folder says of itself: its resolved config, what it runs on, the versions of everything, the git commit."""
     if not (folder / "run.json").exists():
-        write_json(folder / "run.json", {"config": config, "versions": versions(), "git": git_commit()})
+        machine = {"device": device.type, "kernels": backend.name}
+        write_json(folder / "run.json", {"config": config, "machine": machine, "versions": versions(), "git": git_commit()})
 
 
 def versions() -> dict[str, str]:

@@ -19,7 +19,7 @@ def abs_topk_backward(out: Tensor, dout: Tensor, k: int) -> Tensor:
 
 
 def threshold_where(x: Tensor, value: Tensor, k: int) -> Tensor:
-    """Return `value` where x (n_rows, width) is among the k of largest magnitude of its row, ties to the lower index, else 0."""
+    """Return `value` where x (n_rows, width) is among the k largest of its row, ties to the lower index, and 0 elsewhere."""
     integers = _INTEGERS[x.dtype]
     largest = torch.iinfo(integers).max
     key = x.view(integers) & largest

@@ -1,4 +1,4 @@
-"""AbsTopK (Gao et al. 2025, appendix A.1): the activation sparsity at every node site, alone and fused with what stands before it.
+"""AbsTopK (Gao et al. 2025, appendix A.1): the activation sparsity at every node site, alone and fused with what precedes it.
 
 Backward needs nothing but the output: what survived are its nonzeros and, in a row that has fewer than k of them, the zeros of
 lowest index, which is AbsTopK's choice on the output itself. A mask would cost a byte an entry from forward to backward.

@@ -7,6 +7,7 @@ from enum import Enum
 
 from sparse_circuits.data import DataConfig
 from sparse_circuits.errors import UserError
+from sparse_circuits.kernels.backend import Backend
 from sparse_circuits.model import ModelConfig
 from sparse_circuits.run import Device, Precision
 from sparse_circuits.sparsity import SparsityConfig
@@ -78,6 +79,8 @@ class TrainConfig:
     """Where to train."""
     precision: Precision = Precision.auto
     """Autocast's dtype for the forward pass; auto: bf16 where the processor multiplies it natively."""
+    backend: Backend = Backend.auto
+    """Which implementation of the kernels runs; auto: triton on CUDA and ROCm devices, cpu on a CPU."""
     track: Tracker = Tracker.jsonl
     """Where metrics go beside metrics.jsonl and the progress line."""
 

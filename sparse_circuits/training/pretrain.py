@@ -10,12 +10,14 @@ from rich.console import Console
 
 from sparse_circuits.data import Dataset, Loader, Tokenizer, prepare, validation_batches
 from sparse_circuits.errors import UserError
+from sparse_circuits.kernels.backend import use_backend
 from sparse_circuits.model import Transformer
 from sparse_circuits.plain import to_plain
 from sparse_circuits.run import (
     Autocast,
     check_run_folder,
     choose_autocast,
+    choose_backend,
     choose_device,
     explain_run,
     process_group,
@@ -31,6 +33,7 @@ from sparse_circuits.training.config import TrainConfig
 from sparse_circuits.training.curves import draw_curves
 from sparse_circuits.training.evaluate import validation_loss
 from sparse_circuits.training.export import Trained, export_model
+from sparse_circuits.training.fixed_support import FixedSupportStep
 from sparse_circuits.training.loop import Metrics, fit
 from sparse_circuits.training.step import Diverged, PretrainStep
 from sparse_circuits.training.track import Jsonl, ProgressLine, Tracker, Tracks, Wandb, read_metrics
@@ -64,11 +67,13 @@ def pretrain(
         if rank() == 0:
             check_run_folder(folder, config=to_plain(config), resume=resume)
         check_budgets(config)
-        dataset = prepare(config.data)
         device = choose_device(config.device)
+        backend = choose_backend(config.backend, device)
+        dataset = prepare(config.data)
         torch.manual_seed(config.seed)
         model = Transformer(config.model, d_vocab=dataset.tokenizer.d_vocab).to(device)
-        step = PretrainStep(model, config, autocast=choose_autocast(config.precision, device))
+        kind = PretrainStep if config.sparsity.support_every == 1 else FixedSupportStep
+        step = kind(model, config, autocast=choose_autocast(config.precision, device))
         loader = Loader(
             dataset.train,
             batch_size=config.batch_size,
@@ -78,9 +83,12 @@ def pretrain(
             world_size=world_size(),
         )
         if rank() == 0:
-            explain_run(folder, config=to_plain(config))
+            explain_run(folder, config=to_plain(config), device=device, backend=backend)
             write_json(folder / "data.json", dataset.manifest)
-        _run(step, loader, config=config, folder=folder, dataset=dataset, evaluators=evaluators, console=console)
+        if console:
+            console.print(f"training on {device.type}, kernels: {backend.name}")
+        with use_backend(backend):
+            _run(step, loader, config=config, folder=folder, dataset=dataset, evaluators=evaluators, console=console)
         return Trained(model.eval().requires_grad_(False), dataset.tokenizer)
 
 
@@ -91,7 +99,7 @@ def check_budgets(config: TrainConfig) -> None:
 
 
 def _run(
-    step: PretrainStep,
+    step: PretrainStep | FixedSupportStep,
     loader: Loader,
     *,
     config: TrainConfig,

@@ -9,8 +9,10 @@ from pathlib import Path
 
 import pytest
 import torch
+from rich.console import Console
 
 from sparse_circuits.errors import UserError
+from sparse_circuits.kernels.backend import Backend
 from sparse_circuits.model.store import read_tensors
 from sparse_circuits.sparsity import SparsityConfig, density, l0_counts, sparse_budgets
 from sparse_circuits.training.config import GradientRule, OptimizerConfig, TrainConfig
@@ -158,6 +160,18 @@ def test_run_json_holds_the_resolved_config(config: TrainConfig, folder: Path) -
     said = json.loads((folder / "run.json").read_text())
     assert said["config"]["sparsity"]["l0_fraction"] == 0.3
     assert said["versions"]["torch"] == torch.__version__
+
+
+def test_the_kernels_are_chosen_once_and_written_down(
+    config: TrainConfig, folder: Path, capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pretrain(config, folder, console=Console())
+    assert json.loads((folder / "run.json").read_text())["machine"] == {"device": "cpu", "kernels": "cpu"}
+    assert "training on cpu, kernels: cpu" in capsys.readouterr().out
+    monkeypatch.delenv("TRITON_INTERPRET", raising=False)
+    with pytest.raises(UserError, match="needs a CUDA or ROCm device"):
+        pretrain(dataclasses.replace(config, backend=Backend.triton), folder.with_name("other"))
+    assert not folder.with_name("other").exists()
 
 
 def test_sharkfin_by_hand() -> None:
