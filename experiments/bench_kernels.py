@@ -37,7 +37,7 @@ def main() -> None:
     import torch
 
     from sparse_circuits.kernels.backend import OPS, Backend, use_backend
-    from sparse_circuits.kernels.bench import Size, copy_bandwidth
+    from sparse_circuits.kernels.bench import Size, copy_bandwidth, processor
 
     device = torch.device(arguments.device or ("cuda" if torch.cuda.is_available() else "cpu"))
     size = Size.dry if arguments.interpret else Size.gpu if device.type == "cuda" else Size.cpu
@@ -95,13 +95,6 @@ def show(about: dict[str, object], rows: list[dict[str, object]]) -> None:
         peers = "\n".join(f"{peer['ratio']:.2f} {name}" for name, peer in row["peers"].items())
         table.add_row(row["op"], row["shape"], f"{row['ours']['median'] * 1e3:.3f}", f"{row['times_floor']:.2f}", peers)
     Console(width=120).print(table)
-
-
-def processor() -> str:
-    """Return the CPU's name."""
-    cpuinfo = Path("/proc/cpuinfo")
-    lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
-    return next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), platform.processor())
 
 
 def triton_version() -> str | None:

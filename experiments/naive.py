@@ -107,7 +107,7 @@ class NaiveStep:
 
     def __call__(self, batch: Tensor) -> float:
         self.optimizer.zero_grad(set_to_none=True)
-        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=self.autocast):
+        with torch.autocast(batch.device.type, dtype=torch.bfloat16, enabled=self.autocast):
             logits = self.model(batch[:, :-1])
         loss = F.cross_entropy(logits.float().flatten(0, 1), batch[:, 1:].flatten())
         loss.backward()
@@ -131,5 +131,5 @@ class NaiveStep:
                 protected = rank.topk(self.floor, dim=axis).indices
                 rank = rank.scatter(axis, protected, math.inf)
             kept = rank.flatten().topk(round(self.l0_fraction * p.numel())).indices
-            mask = torch.zeros(p.numel(), dtype=p.dtype).scatter_(0, kept, 1.0)
+            mask = p.new_zeros(p.numel()).scatter_(0, kept, 1.0)
             p.mul_(mask.view_as(p))

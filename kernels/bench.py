@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import platform
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass, field
 from enum import Enum
+from pathlib import Path
+from typing import TypeVar
 
 import torch
+
+Name = TypeVar("Name", bound=Hashable)
 
 
 class Size(Enum):
@@ -52,10 +57,17 @@ def name_of(dtype: torch.dtype) -> str:
     return str(dtype).removeprefix("torch.").replace("bfloat16", "bf16")
 
 
-def time_in_turn(calls: dict[str, Callable[[], object]], device: torch.device, *, repeats: int) -> dict[str, Timing]:
+def processor() -> str:
+    """Return the CPU's name."""
+    cpuinfo = Path("/proc/cpuinfo")
+    lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
+    return next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), platform.processor())
+
+
+def time_in_turn(calls: dict[Name, Callable[[], object]], device: torch.device, *, repeats: int) -> dict[Name, Timing]:
     """Time every call `repeats` times, one after the other, so that whatever else the machine does strikes all alike."""
-    seconds: dict[str, list[float]] = {name: [] for name in calls}
-    peaks: dict[str, int | None] = dict.fromkeys(calls)
+    seconds: dict[Name, list[float]] = {name: [] for name in calls}
+    peaks: dict[Name, int | None] = dict.fromkeys(calls)
     for call in calls.values():
         call()  # compiles, and fills the caches
     for _ in range(repeats):

@@ -1,26 +1,21 @@
-"""Sink attention at the speed of the library's flash kernels (Gao et al. 2025, appendix A.1).
+"""Sink attention (Gao et al. 2025, appendix A.1): causal attention in which each head may attend to nothing.
 
-A sink is a logit z per head that takes part in the softmax with value zero. With l = logsumexp of a query's scores,
-    attention with sink = sigmoid(l - z) * attention without,        l' = logaddexp(l, z).
-Flash attention's backward computes dS = P (dO V^T - rowsum(dO * O)) with P = exp(S - l). Handed l' for l and our output
-for O, it gives the exact gradient with the sink: P becomes the true probabilities and rowsum(dO * O) their mean gradient D,
-to which the sink's zero value adds nothing. The sink's own gradient is -exp(z - l') D, summed over queries.
-
-On the CPU this runs in float32 also under autocast: the library's bf16 backward is slower there. On other devices, where the
-log-sum-exp is private to each kernel, the sink enters as one more key: query and key 0 prepended, with a head channel that is 1
-in every query and z * sqrt(d_head) in that key alone; it works with any causal kernel.
+A sink is a logit z per head that takes part in the softmax with value zero. What is kept from forward to backward is linear in
+the sequence: q, k, v, the output and the log-sum-exp.
 """
 
+from types import ModuleType
 from typing import Any
 
 import torch
 import torch.nn.functional as F
-from einops import einsum, rearrange, repeat
+from einops import repeat
 from jaxtyping import Float
 from torch import Tensor
 
-_flash = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
-_flash_backward = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward
+from sparse_circuits.kernels.backend import Backend, backend_of, compiled
+from sparse_circuits.kernels.sink_attention import cpu, reference
+from sparse_circuits.kernels.sink_attention.layout import empty_rows
 
 
 def sink_attention(
@@ -31,35 +26,40 @@ def sink_attention(
 ) -> Float[Tensor, "batch n_heads pos d_head"]:
     """Attend causally with scale d_head^-1/2, the sink taking its share of each query's attention for nothing.
 
+    The `cpu` backend runs in float32 also under autocast (the library's bf16 backward is slower there); without a sink it is
+    the library's attention. Where a device is neither a CPU nor a GPU of CUDA or ROCm, `reference` runs the library's
+    attention too, through `attention_with_sink_key` if there is a sink.
+
     Args:
-        q, k, v: queries, keys and values of every head.
+        q, k, v: queries, keys and values of every head, by any strides; of two dtypes, the wider is computed in.
         sink: the sink's logit in each head; None for ordinary attention.
+
+    Raises:
+        ValueError: the shapes differ, or the `triton` backend is given heads of more than 128 channels.
     """
+    _check(q, k, v, sink)
+    wide = torch.promote_types(torch.promote_types(q.dtype, k.dtype), v.dtype)
+    return _run(q.to(wide), k.to(wide), v.to(wide), sink).to(q.dtype)
+
+
+def _run(q: Tensor, k: Tensor, v: Tensor, sink: Tensor | None) -> Tensor:
+    match backend_of("sink_attention", q.device):
+        case Backend.triton:
+            sink = q.new_full(q.shape[1:2], float("-inf"), dtype=torch.float32) if sink is None else sink
+            return _attend(q, k, v, sink, "triton")[0]
+        case Backend.cpu if sink is not None:
+            wide = torch.promote_types(q.dtype, torch.float32)
+            return _attend(q.to(wide), k.to(wide), v.to(wide), sink.to(wide), "cpu")[0]
+        case Backend.compiled:
+            # Inside another torch.compile the reference is compiled with what surrounds it.
+            inside = torch.compiler.is_compiling()
+            attend = reference.sink_attention if inside else compiled(reference.sink_attention)
+            return attend(q, k, v, sink)
+        case Backend.reference if q.device.type in ("cpu", "cuda"):
+            return reference.sink_attention(q, k, v, sink)
     if sink is None:
         return F.scaled_dot_product_attention(q, k, v, is_causal=True)
-    if q.device.type == "cpu":
-        wide = torch.promote_types(q.dtype, torch.float32)
-        return _SinkAttention.apply(q.to(wide), k.to(wide), v.to(wide), sink.to(wide)).to(q.dtype)
     return attention_with_sink_key(q, k, v, sink)
-
-
-class _SinkAttention(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, q: Tensor, k: Tensor, v: Tensor, sink: Tensor) -> Tensor:
-        plain, logsumexp = _flash(q, k, v, 0.0, True)
-        z = rearrange(sink, "head -> 1 head 1")
-        out = plain * torch.sigmoid(logsumexp - z).unsqueeze(-1)
-        logsumexp = torch.logaddexp(logsumexp, z)
-        ctx.save_for_backward(q, k, v, out, logsumexp, z)
-        return out
-
-    @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        q, k, v, out, logsumexp, z = ctx.saved_tensors
-        dq, dk, dv = _flash_backward(gradient, q, k, v, out, logsumexp, 0.0, True)
-        mean_gradient = einsum(gradient, out, "batch head query d, batch head query d -> batch head query")
-        dsink = -einsum(torch.exp(z - logsumexp), mean_gradient, "batch head query, batch head query -> head")
-        return dq, dk, dv, dsink
 
 
 def attention_with_sink_key(
@@ -68,9 +68,65 @@ def attention_with_sink_key(
     v: Float[Tensor, "batch n_heads pos d_head"],
     sink: Float[Tensor, " n_heads"],
 ) -> Float[Tensor, "batch n_heads pos d_head"]:
-    """The same through any causal kernel: the sink is a key in front of all others."""
+    """The same through any causal kernel, whatever it keeps to itself.
+
+    The sink enters as one more key: query and key 0 prepended, with a head channel that is 1 in every query and
+    z * sqrt(d_head) in that key alone.
+    """
     d_head = q.shape[-1]
     q, k, v = F.pad(q, (0, 1, 1, 0), value=0.0), F.pad(k, (0, 1, 1, 0)), F.pad(v, (0, 1, 1, 0))
     q[..., -1] = 1.0
     k[..., 0, -1] = repeat(sink.to(k) * d_head**0.5, "head -> batch head", batch=len(k))
     return F.scaled_dot_product_attention(q, k, v, is_causal=True, scale=d_head**-0.5)[..., 1:, :d_head]
+
+
+def _check(q: Tensor, k: Tensor, v: Tensor, sink: Tensor | None) -> None:
+    if not q.shape == k.shape == v.shape:
+        shapes = ", ".join(str(tuple(x.shape)) for x in (q, k, v))
+        raise ValueError(f"Queries, keys and values must be of one shape, got {shapes}: repeat keys that queries share.")
+    if sink is not None and sink.shape != q.shape[1:2]:
+        raise ValueError(f"{q.shape[1]} heads have one sink each, got sinks of shape {tuple(sink.shape)}: pass as many.")
+
+
+def _module(backend: str) -> ModuleType:
+    if backend == "cpu":
+        return cpu
+    # Triton is there on Linux only, and is not imported where no kernel of it runs.
+    from sparse_circuits.kernels.sink_attention import gpu
+
+    return gpu
+
+
+# The backend is an argument, so that backward runs where forward ran: each reads its own log-sum-exp.
+@torch.library.custom_op("sparse_circuits::sink_attention", mutates_args=())
+def _attend(q: Tensor, k: Tensor, v: Tensor, sink: Tensor, backend: str) -> tuple[Tensor, Tensor]:
+    return _module(backend).sink_attention_forward(q, k, v, sink)
+
+
+@torch.library.custom_op("sparse_circuits::sink_attention_backward", mutates_args=())
+def _attend_backward(
+    dout: Tensor, q: Tensor, k: Tensor, v: Tensor, sink: Tensor, out: Tensor, lse: Tensor, backend: str
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    return _module(backend).sink_attention_backward(dout, q, k, v, sink, out, lse)
+
+
+@_attend.register_fake
+def _(q: Tensor, k: Tensor, v: Tensor, sink: Tensor, backend: str) -> tuple[Tensor, Tensor]:
+    return empty_rows(q), q.new_empty(q.shape[:3], dtype=torch.promote_types(q.dtype, torch.float32))
+
+
+@_attend_backward.register_fake
+def _(dout: Tensor, q: Tensor, k: Tensor, v: Tensor, sink: Tensor, *_: Any) -> tuple[Tensor, ...]:
+    return empty_rows(q), empty_rows(q), empty_rows(q), torch.empty_like(sink)
+
+
+def _keep(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
+    *tensors, ctx.backend = inputs
+    ctx.save_for_backward(*tensors, *output)
+
+
+def _gradients(ctx: Any, dout: Tensor, _: Tensor) -> tuple[Tensor | None, ...]:
+    return *_attend_backward(dout, *ctx.saved_tensors, ctx.backend), None
+
+
+_attend.register_autograd(_gradients, setup_context=_keep)
