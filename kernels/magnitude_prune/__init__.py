@@ -1,5 +1,5 @@
-"""Keep the largest-magnitude entries of a matrix."""
+"""Keep the largest-magnitude entries of a matrix, or of all matrices of a model, also right after a step of AdamW."""
 
-from sparse_circuits.kernels.magnitude_prune.op import magnitude_prune_
+from sparse_circuits.kernels.magnitude_prune.op import adamw_prune_many_, magnitude_prune_, magnitude_prune_many_
 
-__all__ = ["magnitude_prune_"]
+__all__ = ["adamw_prune_many_", "magnitude_prune_", "magnitude_prune_many_"]

@@ -6,8 +6,7 @@ from collections.abc import Mapping
 
 import torch
 
-from sparse_circuits.kernels.launch import thread_map
-from sparse_circuits.kernels.magnitude_prune import magnitude_prune_
+from sparse_circuits.kernels.magnitude_prune import magnitude_prune_many_
 from sparse_circuits.model import Transformer
 from sparse_circuits.sparsity.budget import Budget
 
@@ -24,11 +23,9 @@ def project_(model: Transformer, budgets: Mapping[str, Budget], *, density: floa
     Source: Gao et al. 2025, appendix A.2. Neurons keep their `floor` largest entries inside the budget.
     """
     parameters = dict(model.named_parameters())
-    # Largest first, so that threads finish together.
-    names = sorted(budgets, key=lambda name: -budgets[name].size)
-
-    def prune(name: str) -> None:
-        budget = budgets[name]
-        magnitude_prune_(parameters[name].data, budget.at(density), floor=budget.floor, neuron_axis=budget.neuron_axis)
-
-    thread_map(prune, names)
+    magnitude_prune_many_(
+        [parameters[name] for name in budgets],
+        [budget.at(density) for budget in budgets.values()],
+        floors=[budget.floor for budget in budgets.values()],
+        neuron_axes=[budget.neuron_axis for budget in budgets.values()],
+    )
