@@ -106,9 +106,16 @@ def _read_cuda(built: Any) -> tuple[int, int]:
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "kernel.cubin"
         file.write_bytes(built.asm["cubin"])
-        command = [triton.knobs.nvidia.cuobjdump.path, "-res-usage", str(file)]
-        found = subprocess.run(command, capture_output=True, text=True, check=True).stdout
-    return _number(r"REG:(\d+)", found), _number(r"STACK:(\d+)", found) + _number(r"LOCAL:(\d+)", found)
+
+        def ask(what: str) -> str:
+            command = [triton.knobs.nvidia.cuobjdump.path, what, str(file)]
+            return subprocess.run(command, capture_output=True, text=True, check=True).stdout
+
+        usage = ask("-res-usage")
+        stack = _number(r"STACK:(\d+)", usage) + _number(r"LOCAL:(\d+)", usage)
+        # A frame may be reserved and never touched: only loads from and stores to local memory are spills.
+        touched = stack and re.search(r"\b(LDL|STL)\b", ask("-sass"))
+    return _number(r"REG:(\d+)", usage), stack if touched else 0
 
 
 def _read_hip(built: Any) -> tuple[int, int]:

@@ -127,7 +127,8 @@ def backward_kernel(
 ):
     column, offset, inside = _tile(n_rows, tl.program_id(0) * ROWS, WIDTH, ROWS, BLOCK)
     survived = _survived(tl.load(out_ptr + offset, mask=inside, other=0), column, K, WIDTH)
-    tl.store(dx_ptr + offset, tl.load(dout_ptr + offset, mask=inside & survived, other=0), mask=inside)
+    dout = tl.load(dout_ptr + offset, mask=inside, other=0)
+    tl.store(dx_ptr + offset, tl.where(survived, dout, 0), mask=inside)
 
 
 @triton.jit
@@ -166,11 +167,12 @@ def gelu_backward_kernel(
     BLOCK: tl.constexpr,
 ):
     column, offset, inside = _tile(n_rows, tl.program_id(0) * ROWS, WIDTH, ROWS, BLOCK)
-    survived = _survived(tl.load(out_ptr + offset, mask=inside, other=0), column, K, WIDTH) & inside
-    x = _wide(tl.load(x_ptr + offset, mask=survived, other=0))
+    survived = _survived(tl.load(out_ptr + offset, mask=inside, other=0), column, K, WIDTH)
+    x = _wide(tl.load(x_ptr + offset, mask=inside, other=0))
     # d/dx x Phi(x) = Phi(x) + x phi(x)
     slope = 0.5 * (1 + tl.erf(x * 0.7071067811865476)) + x * tl.exp(-0.5 * x * x) * 0.3989422804014327
-    tl.store(dx_ptr + offset, _wide(tl.load(dout_ptr + offset, mask=survived, other=0)) * slope, mask=inside)
+    dout = _wide(tl.load(dout_ptr + offset, mask=inside, other=0))
+    tl.store(dx_ptr + offset, tl.where(survived, dout * slope, 0), mask=inside)
 
 
 @triton.jit
@@ -214,8 +216,8 @@ def rms_norm_backward_kernel(
     dgain = tl.zeros((1, BLOCK), gain.dtype)
     for first_row in range(tl.program_id(0) * ROWS, n_rows, tl.num_programs(0) * ROWS):
         column, offset, inside = _tile(n_rows, first_row, WIDTH, ROWS, BLOCK)
-        survived = _survived(tl.load(out_ptr + offset, mask=inside, other=0), column, K, WIDTH) & inside
-        dout = _wide(tl.load(dout_ptr + offset, mask=survived, other=0))
+        survived = _survived(tl.load(out_ptr + offset, mask=inside, other=0), column, K, WIDTH)
+        dout = tl.where(survived, _wide(tl.load(dout_ptr + offset, mask=inside, other=0)), 0)
         x = _wide(tl.load(x_ptr + offset, mask=inside, other=0))
         scale = 1 / tl.sqrt(tl.sum(x * x, axis=1) / WIDTH + eps)[:, None]
         dgain += tl.sum(dout * x * scale, axis=0)[None, :]
@@ -228,7 +230,7 @@ def rms_norm_backward_kernel(
 def launch_config(width: int, *, entries_per_warp: int = 1024) -> dict[str, int]:
     """Return the tile of a program and its warps: a whole row, or as many short rows as fill four warps."""
     block = triton.next_power_of_2(width)
-    rows = max(1, min(16, 2048 // block))
+    rows = max(1, min(16, 1024 // block))
     return {"ROWS": rows, "BLOCK": block, "num_warps": min(32, max(4, rows * block // entries_per_warp))}
 
 

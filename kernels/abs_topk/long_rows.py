@@ -83,5 +83,5 @@ def backward_kernel(
     for start in range(0, WIDTH, BLOCK):
         column = start + tl.arange(0, BLOCK)
         out = tl.load(out_ptr + row + column, mask=column < WIDTH, other=0)
-        survived = ((out != 0) | (column < cut)) & (column < WIDTH)
-        tl.store(dx_ptr + row + column, tl.load(dout_ptr + row + column, mask=survived, other=0), mask=column < WIDTH)
+        dout = tl.load(dout_ptr + row + column, mask=column < WIDTH, other=0)
+        tl.store(dx_ptr + row + column, tl.where((out != 0) | (column < cut), dout, 0), mask=column < WIDTH)
