@@ -66,7 +66,7 @@ def measure(ops, device, size, *, bandwidth: float, repeats: int) -> Iterator[di
     for op in ops:
         for bench in import_module(f"sparse_circuits.kernels.{op}.benchmark").benches(device, size):
             bench.check()
-            timings = time_in_turn({"ours": bench.ours, **bench.peers}, device, repeats=repeats)
+            timings = time_in_turn({"ours": bench.ours, **bench.peers}, device, repeats=repeats, before=bench.before)
             floor = bench.bytes_moved / bandwidth
             ours = timings.pop("ours")
             yield {

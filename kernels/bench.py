@@ -38,6 +38,8 @@ class Bench:
     """Raises AssertionError when ours does not give what the reference gives."""
     bytes_moved: int
     """What the op must at least read and write: the floor, over the copy bandwidth."""
+    before: Callable[[], object] | None = None
+    """Called before every call, and not timed: puts back what a call destroys."""
 
 
 @dataclass(frozen=True)
@@ -64,22 +66,31 @@ def processor() -> str:
     return next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), platform.processor())
 
 
-def time_in_turn(calls: dict[Name, Callable[[], object]], device: torch.device, *, repeats: int) -> dict[Name, Timing]:
+def time_in_turn(
+    calls: dict[Name, Callable[[], object]],
+    device: torch.device,
+    *,
+    repeats: int,
+    before: Callable[[], object] | None = None,
+) -> dict[Name, Timing]:
     """Time every call `repeats` times, one after the other, so that whatever else the machine does strikes all alike."""
     seconds: dict[Name, list[float]] = {name: [] for name in calls}
     peaks: dict[Name, int | None] = dict.fromkeys(calls)
-    for call in calls.values():
-        call()  # compiles, and fills the caches
-    for _ in range(repeats):
+    for repeat in range(repeats + 1):
         for name, call in calls.items():
-            taken, peak = _once(call, device)
-            seconds[name].append(taken)
-            peaks[name] = peak
-    found = {}
-    for name, times in seconds.items():
-        fast, slow = statistics.quantiles(times, n=5)[0], statistics.quantiles(times, n=5)[-1]
-        found[name] = Timing(fast, statistics.median(times), slow, peaks[name])
-    return found
+            if before:
+                before()
+            taken, peaks[name] = _once(call, device)
+            if repeat:  # the first call compiles and fills the caches
+                seconds[name].append(taken)
+    return {name: _quantiles(times, peaks[name]) for name, times in seconds.items()}
+
+
+def _quantiles(times: list[float], peak_bytes: int | None) -> Timing:
+    if len(times) == 1:
+        return Timing(times[0], times[0], times[0], peak_bytes)
+    fifths = statistics.quantiles(times, n=5)
+    return Timing(fifths[0], statistics.median(times), fifths[-1], peak_bytes)
 
 
 def _once(call: Callable[[], object], device: torch.device) -> tuple[float, int | None]:

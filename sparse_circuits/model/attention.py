@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from sparse_circuits.kernels.abs_topk import abs_topk
 from sparse_circuits.kernels.sink_attention import sink_attention
 from sparse_circuits.model.config import ModelConfig
+from sparse_circuits.model.linear import Linear
 from sparse_circuits.model.reader import Reader
 from sparse_circuits.model.taps import Taps, tapped
 
@@ -22,8 +23,8 @@ class Attention(nn.Module):
         self.site = f"{layer}.attn"
         self.n_heads = config.heads
         self.reader = Reader(config, site=self.site)
-        self.qkv = nn.Linear(config.d_read, 3 * config.d_attn, bias=config.biases)
-        self.out = nn.Linear(config.d_attn, config.d_model, bias=config.biases)
+        self.qkv = Linear(config.d_read, 3 * config.d_attn, bias=config.biases)
+        self.out = Linear(config.d_attn, config.d_model, bias=config.biases)
         self.sink = nn.Parameter(torch.zeros(self.n_heads)) if config.sinks else None
         self.kept = [config.survivors(f"attn.{name}", config.d_attn) for name in "qkv"]
         self.kept_out = config.survivors("attn.resid_delta", config.d_model)

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from sparse_circuits.kernels.abs_topk import abs_topk, gelu_abs_topk
 from sparse_circuits.model.config import Activation, ModelConfig
+from sparse_circuits.model.linear import Linear
 from sparse_circuits.model.reader import Reader
 from sparse_circuits.model.taps import Taps, tapped
 
@@ -28,8 +29,8 @@ class MLP(nn.Module):
         self.site = f"{layer}.mlp"
         self.activation = _ACTIVATIONS[config.activation]
         self.reader = Reader(config, site=self.site)
-        self.into = nn.Linear(config.d_read, config.neurons, bias=config.biases)
-        self.out = nn.Linear(config.neurons, config.d_model, bias=config.biases)
+        self.into = Linear(config.d_read, config.neurons, bias=config.biases)
+        self.out = Linear(config.neurons, config.d_model, bias=config.biases)
         self.kept_neurons = config.survivors("mlp.post_act", config.neurons)
         self.kept_out = config.survivors("mlp.resid_delta", config.d_model)
 

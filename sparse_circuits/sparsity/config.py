@@ -33,6 +33,9 @@ class SparsityConfig:
     anneal_end: float = 0.1
     """Share of training at which the target is reached; early is best in short runs (the paper: 0.5, 0.8 when sparsest)."""
 
+    support_every: int = 1
+    """Steps between two choices of which entries stay nonzero, once annealing is over; between, only those are trained."""
+
     def __post_init__(self) -> None:
         if not 0 < self.l0_fraction <= 1:
             raise UserError(f"l0_fraction is {self.l0_fraction}: give a share above 0 and up to 1 (1: dense).")
@@ -42,6 +45,8 @@ class SparsityConfig:
             raise UserError(
                 f"sparsity.expansion is {self.expansion}: a model is at least as wide as its base, so give 1 or more."
             )
+        if self.support_every < 1:
+            raise UserError(f"sparsity.support_every is {self.support_every}: give 1 (choose at every step) or more steps.")
         if self.floor < 0:
             raise UserError(f"sparsity.floor is {self.floor}: give 0 or more nonzeros a neuron.")
         if not 0 <= self.anneal_start < self.anneal_end <= 1:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
+from typing import NamedTuple
 
 import torch
 from jaxtyping import Float, Int
@@ -12,14 +14,25 @@ from torch.nn.parallel import DistributedDataParallel
 from sparse_circuits.errors import UserError
 from sparse_circuits.model import Transformer
 from sparse_circuits.run import Autocast, world_size
-from sparse_circuits.sparsity import density, project_, sparse_budgets
+from sparse_circuits.sparsity import density, sparse_budgets
 from sparse_circuits.training.config import TrainConfig
-from sparse_circuits.training.optimizer import build_optimizer, gradient_divisor, gradient_rms
+from sparse_circuits.training.optimizer import build_optimizer, gradient_divisor, gradient_rms, step_and_project_
 from sparse_circuits.training.schedule import learning_rate
 
 
 class Diverged(UserError):
     """The loss or a gradient is no number any more."""
+
+
+class Pace(NamedTuple):
+    """What the schedules say of one step."""
+
+    density: float
+    """How far annealing is from its target, 1 (dense) to 0 (at the target)."""
+    l0: int
+    """Nonzeros that the step leaves."""
+    lr: float
+    """Learning rate."""
 
 
 class NextToken(nn.Module):
@@ -45,7 +58,7 @@ class PretrainStep:
     def __init__(self, model: Transformer, config: TrainConfig, *, autocast: Autocast = nullcontext) -> None:
         self.model, self.config, self.autocast = model, config, autocast
         self.budgets = sparse_budgets(model, config.sparsity)
-        self.optimizer = build_optimizer(model, config.optimizer)
+        self.optimizer = build_optimizer(dict(model.named_parameters()), config.optimizer)
         loss = NextToken(model)
         self.loss = DistributedDataParallel(loss) if world_size() > 1 else loss
         self.size = sum(budget.size for budget in self.budgets.values())
@@ -53,29 +66,35 @@ class PretrainStep:
 
     def __call__(self, batch: Int[Tensor, "batch pos_plus_one"], *, index: int) -> dict[str, float | Tensor]:
         """Take step `index` and return loss, L0, learning rate and gradient RMS."""
+        remaining, l0, lr = self.pace(index)
+        loss = self.backward(batch)
+        parameters = dict(self.model.named_parameters())
+        rms = gradient_rms(p.grad for p in parameters.values())
+        refuse_to_diverge(loss, rms, index, parameters=parameters)
+        divisor = gradient_divisor(rms, self.config.optimizer.gradient)
+        step_and_project_(self.optimizer, parameters, self.budgets, lr=lr, divisor=divisor, density=remaining)
+        self.optimizer.zero_grad(set_to_none=True)
+        return {"loss": loss, "l0": l0, "lr": lr, "gradient_rms": rms}
+
+    def pace(self, index: int) -> Pace:
+        """Return what the schedules say of step `index`."""
         progress = (index + 1) / self.config.n_steps
         remaining = density(progress, self.config.sparsity, target_share=self.target / self.size)
         l0 = sum(budget.at(remaining) for budget in self.budgets.values())
         lr = learning_rate(index / self.config.n_steps, self.config.optimizer, l0_ratio=self.target / l0)
+        return Pace(remaining, l0, lr)
 
-        loss = self.backward(batch)
-        rms = gradient_rms(p.grad for p in self.model.parameters())
-        self._refuse_to_diverge(loss, rms, index)
-        for group in self.optimizer.param_groups:
-            group["lr"] = lr
-        # The fused kernel divides by this on its way, which saves one pass over all gradients.
-        self.optimizer.grad_scale = gradient_divisor(rms, self.config.optimizer.gradient)
-        self.optimizer.step()
-        self.optimizer.zero_grad(set_to_none=True)
-        project_(self.model, self.budgets, density=remaining)
-        return {"loss": loss, "l0": l0, "lr": lr, "gradient_rms": rms}
+    def backward(self, batch: Int[Tensor, "batch pos_plus_one"], *, averaged: bool = True) -> Float[Tensor, ""]:
+        """Accumulate the gradient of the batch's mean loss, part by part, and return that loss.
 
-    def backward(self, batch: Int[Tensor, "batch pos_plus_one"]) -> Float[Tensor, ""]:
-        """Accumulate the gradient of the batch's mean loss, part by part, and return that loss."""
+        Args:
+            batch: this process's sequences.
+            averaged: whether the gradient is averaged over all processes, or left as this one's; the loss always is.
+        """
         parts = batch.to(self.model.embed.weight.device).chunk(self.config.accumulation)
         total = torch.zeros((), device=self.model.embed.weight.device)
         for number, part in enumerate(parts, 1):
-            with self._synchronised(number == len(parts)):
+            with self._synchronised(averaged and number == len(parts)):
                 with self.autocast():
                     loss = self.loss(part) * (len(part) / len(batch))
                 loss.backward()
@@ -87,16 +106,6 @@ class PretrainStep:
 
     def _synchronised(self, last: bool) -> AbstractContextManager[None]:
         return nullcontext() if last or world_size() == 1 else self.loss.no_sync()
-
-    def _refuse_to_diverge(self, loss: Tensor, rms: Tensor, index: int) -> None:
-        if torch.isfinite(loss) and torch.isfinite(rms):
-            return
-        sizes = {name: float(p.grad.abs().max()) for name, p in self.model.named_parameters()}
-        worst = sorted(sizes, key=lambda name: -sizes[name] if sizes[name] == sizes[name] else float("-inf"))[:3]
-        raise Diverged(
-            f"The loss became {loss.item()} at step {index + 1}; largest gradients: "
-            f"{', '.join(f'{name} {sizes[name]:.3g}' for name in worst)}. Lower optimizer.lr, or look at the data."
-        )
 
     def tensors(self) -> dict[str, Tensor]:
         """Return everything that a checkpoint must hold of this step: weights and Adam's moments, by name."""
@@ -113,3 +122,19 @@ class PretrainStep:
             p.copy_(held[f"model:{name}"])
             for key in ("step", "exp_avg", "exp_avg_sq"):
                 self.optimizer.state[p][key] = held[f"{key}:{name}"].to(p.device)
+
+
+def refuse_to_diverge(loss: Float[Tensor, ""], rms: Float[Tensor, ""], index: int, *, parameters: Mapping[str, Tensor]) -> None:
+    """Stop before a step that would spoil the weights.
+
+    Raises:
+        Diverged: the loss or the gradient's RMS is not finite; the sentence names the largest gradients.
+    """
+    if torch.isfinite(loss) and torch.isfinite(rms):
+        return
+    sizes = {name: float(p.grad.abs().max()) for name, p in parameters.items()}
+    worst = sorted(sizes, key=lambda name: -sizes[name] if sizes[name] == sizes[name] else float("-inf"))[:3]
+    raise Diverged(
+        f"The loss became {loss.item()} at step {index + 1}; largest gradients: "
+        f"{', '.join(f'{name} {sizes[name]:.3g}' for name in worst)}. Lower optimizer.lr, or look at the data."
+    )

@@ -1,0 +1,6 @@
+"""The density below which the sparse product was faster than the dense one, by device and dtype, as measured.
+
+Written by `python -m sparse_circuits.kernels.sparse_linear.benchmark`, which replaces what it measures and keeps the rest.
+"""
+
+CROSSOVER: dict[tuple[str, str], float] = {}
