@@ -2,7 +2,7 @@
 
 | backend | what runs | where |
 | --- | --- | --- |
-| `triton` | kernels written for the GPU | CUDA and ROCm devices; anywhere under Triton's interpreter (`TRITON_INTERPRET=1`), to test them |
+| `triton` | kernels written for the GPU | CUDA and ROCm devices; to test them, under Triton's interpreter |
 | `cpu` | NumPy and torch's own CPU kernels | CPU |
 | `reference` | plain PyTorch, clear before fast | everywhere |
 | `compiled` | plain PyTorch through torch.compile | everywhere; needs a C++ compiler on a CPU |

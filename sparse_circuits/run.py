@@ -180,7 +180,7 @@ def check_run_folder(folder: Path, *, config: Any, resume: bool) -> None:
 
 
 def explain_run(folder: Path, *, config: Any, device: torch.device, backend: Backend) -> None:
-    """Write what a run folder says of itself: its resolved config, what it runs on, the versions of everything, the git commit."""
+    """Write what a run folder says of itself: its resolved config, what it runs on, the versions, the git commit."""
     if not (folder / "run.json").exists():
         machine = {"device": device.type, "kernels": backend.name}
         write_json(folder / "run.json", {"config": config, "machine": machine, "versions": versions(), "git": git_commit()})

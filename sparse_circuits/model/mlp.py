@@ -13,7 +13,6 @@ from sparse_circuits.model.reader import Reader
 from sparse_circuits.model.taps import Taps, tapped
 
 
-
 def _relu_abs_topk(x: Float[Tensor, "*rows width"], k: int) -> Float[Tensor, "*rows width"]:
     return abs_topk(torch.relu(x), k)
 

@@ -72,7 +72,11 @@ def step_and_project_(
     states = [optimizer.state[p] for p in parameters.values()]
     for p, state in zip(parameters.values(), states, strict=True):
         if not state:
-            state |= {"step": torch.zeros((), device=p.device), "exp_avg": torch.zeros_like(p), "exp_avg_sq": torch.zeros_like(p)}
+            state |= {
+                "step": torch.zeros((), device=p.device),
+                "exp_avg": torch.zeros_like(p),
+                "exp_avg_sq": torch.zeros_like(p),
+            }
         state["step"] += 1
     whole = [Budget(p.numel(), p.numel(), floor=0, neuron_axis=0, n_neurons=0) for p in parameters.values()]
     kept = [budgets.get(name, everything) for name, everything in zip(parameters, whole, strict=True)]

@@ -25,7 +25,10 @@ def train(
     torch.manual_seed(0)
     batch_size = 8
     config = TrainConfig(
-        model=shape, sparsity=SparsityConfig(l0_fraction=0.25), n_tokens=n_steps * batch_size * shape.n_ctx, batch_size=batch_size
+        model=shape,
+        sparsity=SparsityConfig(l0_fraction=0.25),
+        n_tokens=n_steps * batch_size * shape.n_ctx,
+        batch_size=batch_size,
     )
     step = PretrainStep(Transformer(shape, d_vocab=D_VOCAB), config)
     losses, supports = [], []
@@ -49,7 +52,9 @@ def test_the_exact_ops_give_the_same_bits_as_their_references() -> None:
 
 
 @pytest.mark.parametrize(
-    ("backend", "shape", "n_steps"), [(Backend.reference, SHAPE, 50), (Backend.triton, SMALLEST, 3)], ids=["reference", "triton"]
+    ("backend", "shape", "n_steps"),
+    [(Backend.reference, SHAPE, 50), (Backend.triton, SMALLEST, 3)],
+    ids=["reference", "triton"],
 )
 def test_all_ops_together_give_nearly_the_same(backend: Backend, shape: ModelConfig, n_steps: int) -> None:
     losses, supports = train(Backend.auto, OPS, shape=shape, n_steps=n_steps)
