@@ -3,7 +3,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/installed
 
-.PHONY: quickstart test lint wheel clean
+.PHONY: quickstart test lint kernels wheel clean
 
 quickstart: $(INSTALLED)
 	$(BIN)/sparse-circuits quickstart
@@ -14,6 +14,11 @@ test: $(INSTALLED)
 lint: $(INSTALLED)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+
+# Every kernel compiled for GPUs that are not there, and every branch of the benchmark under Triton's interpreter.
+kernels: $(INSTALLED)
+	$(BIN)/python -m sparse_circuits.kernels.aot
+	$(BIN)/python -m experiments.bench_kernels --device cpu --interpret --repeats 1 --out build/dry_run.json
 
 wheel: $(INSTALLED)
 	$(BIN)/pip wheel --quiet --no-deps --wheel-dir dist .

@@ -86,7 +86,7 @@ def pretrain(
             explain_run(folder, config=to_plain(config), device=device, backend=backend)
             write_json(folder / "data.json", dataset.manifest)
         if console:
-            console.print(f"training on {device.type}, kernels: {backend.name}")
+            console.print(f"training on {device.type}, kernels: {backend.name}", soft_wrap=True)
         with use_backend(backend):
             _run(step, loader, config=config, folder=folder, dataset=dataset, evaluators=evaluators, console=console)
         return Trained(model.eval().requires_grad_(False), dataset.tokenizer)

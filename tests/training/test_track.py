@@ -15,7 +15,8 @@ def said(config: TrainConfig, folder, **terminal) -> str:
 
 
 def test_a_log_file_gets_whole_lines_of_the_first_and_the_last_step(config, folder) -> None:
-    first, *_, last = said(config, folder, width=20).splitlines()
+    machine, first, *_, last = said(config, folder, width=20).splitlines()
+    assert machine == "training on cpu, kernels: cpu"
     assert first.startswith("step 1/24 ") and last.startswith("step 24/24 ")
     for part in (" M tokens", "loss ", "L0 ", "lr ", " tokens/s", " left"):
         assert part in last
