@@ -19,6 +19,8 @@ from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from enum import Enum
 from functools import cache
+from importlib import import_module
+from types import ModuleType
 from typing import Any
 
 import torch
@@ -82,6 +84,27 @@ def backend_of(op: str, device: torch.device) -> Backend:
         ValueError: it does not run on this device.
     """
     return resolve_backend(_chosen[op], device)
+
+
+def implementation(op: str, device: torch.device, *, by_reference: Collection[Backend] = ()) -> ModuleType:
+    """Return the module of an op's folder that the chosen backend runs.
+
+    Args:
+        op: the op's folder.
+        device: where its tensors are.
+        by_reference: backends for which the op has no implementation of its own and runs the reference.
+
+    Raises:
+        ValueError: the backend does not run on this device.
+    """
+    backend = backend_of(op, device)
+    # Imported when first run: Triton is there on Linux only.
+    return _module(op, Backend.reference if backend in by_reference else backend)
+
+
+@cache
+def _module(op: str, backend: Backend) -> ModuleType:
+    return import_module(f"sparse_circuits.kernels.{op}.{'gpu' if backend is Backend.triton else backend.name}")
 
 
 @cache

@@ -12,8 +12,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
-from sparse_circuits.kernels.abs_topk import compiled, cpu, reference
-from sparse_circuits.kernels.backend import Backend, backend_of
+from sparse_circuits.kernels.backend import Backend, backend_of, implementation
 
 
 def abs_topk(x: Float[Tensor, "*rows width"], k: int) -> Float[Tensor, "*rows width"]:
@@ -65,25 +64,11 @@ def _check(x: Tensor, k: int) -> None:
 
 
 def _fuses(x: Tensor) -> bool:
-    return backend_of("abs_topk", x.device) is Backend.triton and x.shape[-1] <= _gpu().MAX_WIDTH
+    return backend_of("abs_topk", x.device) is Backend.triton and x.shape[-1] <= _on(x).MAX_WIDTH
 
 
-def _gpu() -> ModuleType:
-    """Triton is there on Linux only, and is not imported where no kernel of it runs."""
-    from sparse_circuits.kernels.abs_topk import gpu
-
-    return gpu
-
-
-def _backend(x: Tensor) -> ModuleType:
-    match backend_of("abs_topk", x.device):
-        case Backend.triton:
-            return _gpu()
-        case Backend.cpu:
-            return cpu
-        case Backend.compiled:
-            return compiled
-    return reference
+def _on(x: Tensor) -> ModuleType:
+    return implementation("abs_topk", x.device)
 
 
 def _rows(x: Tensor) -> Tensor:
@@ -92,34 +77,34 @@ def _rows(x: Tensor) -> Tensor:
 
 @torch.library.custom_op("sparse_circuits::abs_topk", mutates_args=())
 def _abs_topk(x: Tensor, k: int) -> Tensor:
-    return _backend(x).abs_topk_forward(_rows(x), k).view(x.shape)
+    return _on(x).abs_topk_forward(_rows(x), k).view(x.shape)
 
 
 @torch.library.custom_op("sparse_circuits::abs_topk_backward", mutates_args=())
 def _abs_topk_backward(out: Tensor, dout: Tensor, k: int) -> Tensor:
-    return _backend(out).abs_topk_backward(_rows(out), _rows(dout), k).view(out.shape)
+    return _on(out).abs_topk_backward(_rows(out), _rows(dout), k).view(out.shape)
 
 
 @torch.library.custom_op("sparse_circuits::gelu_abs_topk", mutates_args=())
 def _gelu_abs_topk(x: Tensor, k: int) -> Tensor:
-    return _gpu().gelu_abs_topk_forward(_rows(x), k).view(x.shape)
+    return _on(x).gelu_abs_topk_forward(_rows(x), k).view(x.shape)
 
 
 @torch.library.custom_op("sparse_circuits::gelu_abs_topk_backward", mutates_args=())
 def _gelu_abs_topk_backward(x: Tensor, out: Tensor, dout: Tensor, k: int) -> Tensor:
-    return _gpu().gelu_abs_topk_backward(_rows(x), _rows(out), _rows(dout), k).view(x.shape)
+    return _on(x).gelu_abs_topk_backward(_rows(x), _rows(out), _rows(dout), k).view(x.shape)
 
 
 @torch.library.custom_op("sparse_circuits::rms_norm_abs_topk", mutates_args=())
 def _rms_norm_abs_topk(x: Tensor, gain: Tensor, k: int, eps: float, dtype: torch.dtype) -> Tensor:
-    return _gpu().rms_norm_abs_topk_forward(_rows(x), gain, k, eps, dtype).view(x.shape)
+    return _on(x).rms_norm_abs_topk_forward(_rows(x), gain, k, eps, dtype).view(x.shape)
 
 
 @torch.library.custom_op("sparse_circuits::rms_norm_abs_topk_backward", mutates_args=())
 def _rms_norm_abs_topk_backward(
     x: Tensor, gain: Tensor, out: Tensor, dout: Tensor, k: int, eps: float
 ) -> tuple[Tensor, Tensor]:
-    dx, dgain = _gpu().rms_norm_abs_topk_backward(_rows(x), gain, _rows(out), _rows(dout), k, eps)
+    dx, dgain = _on(x).rms_norm_abs_topk_backward(_rows(x), gain, _rows(out), _rows(dout), k, eps)
     return dx.view(x.shape), dgain
 
 

@@ -14,8 +14,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from sparse_circuits.kernels.backend import Backend, backend_of
-from sparse_circuits.kernels.magnitude_prune import cpu, reference
+from sparse_circuits.kernels.backend import Backend, backend_of, implementation
+from sparse_circuits.kernels.magnitude_prune import reference
 
 DTYPES = (torch.float32, torch.bfloat16, torch.float16, torch.float64)
 
@@ -140,16 +140,8 @@ def _check_companions(weights: Sequence[Tensor], name: str, others: Sequence[Ten
         raise ValueError(f"The {name} differ from the weights in number, shape, dtype or device: give one like each weight.")
 
 
-def _backend(device: torch.device) -> ModuleType:
-    match backend_of("magnitude_prune", device):
-        case Backend.triton:
-            # Triton is there on Linux only, and is not imported where no kernel of it runs.
-            from sparse_circuits.kernels.magnitude_prune import gpu
-
-            return gpu
-        case Backend.cpu:
-            return cpu
-    return reference
+def _on(device: torch.device) -> ModuleType:
+    return implementation("magnitude_prune", device, by_reference={Backend.compiled})
 
 
 @torch.library.custom_op(
@@ -160,7 +152,7 @@ def _backend(device: torch.device) -> ModuleType:
 def _magnitude_prune_many(
     weights: Sequence[Tensor], l0s: Sequence[int], floors: Sequence[int], neuron_axes: Sequence[int]
 ) -> None:
-    _backend(weights[0].device).prune_many_(weights, l0s, floors, neuron_axes)
+    _on(weights[0].device).prune_many_(weights, l0s, floors, neuron_axes)
 
 
 @torch.library.custom_op(
@@ -181,7 +173,7 @@ def _adamw_prune_many(
     numbers: Sequence[Tensor],
     grad_scale: Tensor | None,
 ) -> None:
-    backend = _backend(weights[0].device)
+    backend = _on(weights[0].device)
     state = (weights, gradients, exp_avgs, exp_avg_sqs)
     if backend_of("magnitude_prune", weights[0].device) is Backend.triton:
         backend.adamw_prune_many_(*state, l0s, floors, neuron_axes, weight_decays, numbers, grad_scale)

@@ -15,8 +15,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from sparse_circuits.kernels.backend import Backend, backend_of
-from sparse_circuits.kernels.mean_ablate import compiled, cpu, reference
+from sparse_circuits.kernels.backend import implementation
 
 
 def mean_ablate(
@@ -42,18 +41,8 @@ def mean_ablate(
     return _mean_ablate(x, mask, mean.detach().to(x.dtype), temperature)
 
 
-def _backend(x: Tensor) -> ModuleType:
-    match backend_of("mean_ablate", x.device):
-        case Backend.triton:
-            # Triton is there on Linux only, and is not imported where no kernel of it runs.
-            from sparse_circuits.kernels.mean_ablate import gpu
-
-            return gpu
-        case Backend.cpu:
-            return cpu
-        case Backend.compiled:
-            return compiled
-    return reference
+def _on(x: Tensor) -> ModuleType:
+    return implementation("mean_ablate", x.device)
 
 
 def _rows(x: Tensor) -> Tensor:
@@ -62,12 +51,12 @@ def _rows(x: Tensor) -> Tensor:
 
 @torch.library.custom_op("sparse_circuits::mean_ablate", mutates_args=())
 def _mean_ablate(x: Tensor, mask: Tensor, mean: Tensor, temperature: float) -> Tensor:
-    return _backend(x).mean_ablate_forward(_rows(x), mask, mean).view(x.shape)
+    return _on(x).mean_ablate_forward(_rows(x), mask, mean).view(x.shape)
 
 
 @torch.library.custom_op("sparse_circuits::mean_ablate_backward", mutates_args=())
 def _mean_ablate_backward(dout: Tensor, x: Tensor, mask: Tensor, mean: Tensor) -> tuple[Tensor, Tensor]:
-    dx, effect = _backend(x).mean_ablate_backward(_rows(dout), _rows(x), mask, mean)
+    dx, effect = _on(x).mean_ablate_backward(_rows(dout), _rows(x), mask, mean)
     return dx.view(x.shape), effect
 
 

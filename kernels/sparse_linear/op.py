@@ -14,8 +14,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from sparse_circuits.kernels.backend import Backend, backend_of
-from sparse_circuits.kernels.sparse_linear import cpu, reference
+from sparse_circuits.kernels.backend import Backend, implementation
 from sparse_circuits.kernels.sparse_linear.support import Support
 
 
@@ -56,16 +55,8 @@ def _check(x: Tensor, values: Tensor, support: Support, bias: Tensor | None) -> 
         raise ValueError(f"x is {x.dtype}, values or bias {odd.pop()}: cast them to one dtype, or use autocast.")
 
 
-def _backend(x: Tensor) -> ModuleType:
-    match backend_of("sparse_linear", x.device):
-        case Backend.triton:
-            # Triton is there on Linux only, and is not imported where no kernel of it runs.
-            from sparse_circuits.kernels.sparse_linear import gpu
-
-            return gpu
-        case Backend.cpu:
-            return cpu
-    return reference
+def _on(x: Tensor) -> ModuleType:
+    return implementation("sparse_linear", x.device, by_reference={Backend.compiled})
 
 
 def _tokens(x: Tensor) -> Tensor:
@@ -81,7 +72,7 @@ def _own_dtypes(x: Tensor) -> torch.autocast:
 def _sparse_linear(x: Tensor, values: Tensor, bias: Tensor | None, buffers: list[Tensor], n_out: int, n_in: int) -> Tensor:
     support = Support((n_out, n_in), *buffers)
     with _own_dtypes(x):
-        y = _backend(x).sparse_linear_forward(_tokens(x), values.contiguous(), bias, support)
+        y = _on(x).sparse_linear_forward(_tokens(x), values.contiguous(), bias, support)
     return y.view(*x.shape[:-1], n_out)
 
 
@@ -91,7 +82,7 @@ def _sparse_linear_backward(
 ) -> tuple[Tensor, Tensor]:
     support = Support((n_out, n_in), *buffers)
     with _own_dtypes(x):
-        dx, dvalues = _backend(x).sparse_linear_backward(_tokens(x), _tokens(dy), values.contiguous(), support)
+        dx, dvalues = _on(x).sparse_linear_backward(_tokens(x), _tokens(dy), values.contiguous(), support)
     return dx.view(x.shape), dvalues
 
 
