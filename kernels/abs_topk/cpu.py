@@ -22,7 +22,7 @@ def abs_topk_forward(x: Tensor, k: int) -> Tensor:
     """Return AbsTopK of contiguous rows (n_rows, width)."""
     bits = _bits(x)
     out = np.empty_like(bits)
-    mark = _mark_packed if bits.itemsize == 2 and bits.shape[1] <= 1 << 16 else _mark_with_ties
+    mark = _mark_packed if bits.itemsize == 2 and bits.shape[1] <= 1 << 16 else mark_largest
 
     def keep(block: slice) -> None:
         np.multiply(bits[block], mark(bits[block], k), out=out[block])
@@ -64,8 +64,8 @@ def _mark_packed(bits: np.ndarray, k: int) -> np.ndarray:
     return keys >= _kth_largest(keys, k)
 
 
-def _mark_with_ties(bits: np.ndarray, k: int) -> np.ndarray:
-    """Mark the k largest of each row of wide floats, settling the few rows whose threshold value repeats."""
+def mark_largest(bits: np.ndarray, k: int) -> np.ndarray:
+    """Mark the k largest of each row, ties to the lower index, settling the few rows whose threshold value repeats."""
     keys = bits & np.iinfo(bits.dtype).max
     threshold = _kth_largest(keys, k)
     mask = keys >= threshold

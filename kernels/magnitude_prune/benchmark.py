@@ -8,12 +8,13 @@ The paper's model (8 layers of width 2048) has 402.7 M weights in 32 matrices: a
 the floors are 0.75 ms alone (3.22 GB) and 2.62 ms fused (11.27 GB). Operations: some 70 an entry for the first count, most of
 them for the floor, 28 G in all: about as long as the memory needs for it, and hidden behind AdamW's reads and writes.
 
-Pruning destroys what it is timed on, so the weights are put back before every call, untimed. The peers know no floor.
+Pruning destroys what it is timed on, so the weights are put back before every call, untimed.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from itertools import product
 from typing import NamedTuple
 
 import torch
@@ -31,7 +32,8 @@ MODELS = {
     Size.dry: ("tiny", [((40, 30), 0), ((24, 36), 1), ((50,), 0)]),
 }
 FRACTIONS = {Size.gpu: [1 / 256], Size.cpu: [1 / 16, 1 / 256], Size.dry: [1 / 4]}
-FLOOR = 4
+FLOORS = (0, 4)
+"""Smallest number of nonzeros a neuron may keep; the peers know none."""
 ADAMW = {"lr": 1e-3, "betas": (0.9, 0.95), "eps": 0.1}
 WEIGHT_DECAY = 0.1
 
@@ -47,12 +49,12 @@ class Budgets(NamedTuple):
 def benches(device: torch.device, size: Size) -> Iterator[Bench]:
     """Yield pruning alone and fused with AdamW at every density."""
     name, tensors = MODELS[size]
-    for fraction in FRACTIONS[size]:
-        floors = [FLOOR if len(shape) == 2 else 0 for shape, _ in tensors]
+    for fraction, floor in product(FRACTIONS[size], FLOORS):
+        floors = [floor if len(shape) == 2 else 0 for shape, _ in tensors]
         weights = [torch.randn(shape, device=device) for shape, _ in tensors]
         l0s = [round(fraction * weight.numel()) for weight in weights]
         budgets = Budgets(l0s, floors, [axis for _, axis in tensors])
-        shape = f"{name}, l0 1/{round(1 / fraction)}, float32"
+        shape = f"{name}, l0 1/{round(1 / fraction)}, floor {floor}, float32"
         yield _alone(weights, budgets, shape)
         yield _fused(weights, budgets, shape)
 

@@ -18,6 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from sparse_circuits.kernels.abs_topk.cpu import mark_largest
 from sparse_circuits.kernels.launch import thread_map
 from sparse_circuits.kernels.magnitude_prune import reference
 
@@ -68,10 +69,8 @@ def _with_floor(places: np.ndarray, rank: np.ndarray, l0: int, floor: int, neuro
 def _protect(rank: np.ndarray, neurons: np.ndarray, floor: int, neuron_axis: int) -> np.ndarray:
     """Move the `floor` largest nonzeros of some neurons, ties to the lower index, to the head of the order; return where."""
     chosen = (rank if neuron_axis == 0 else rank.T)[neurons]
-    width = chosen.shape[1]
-    keys = (chosen.astype(np.int64) << 32) | np.arange(width, 0, -1)
-    threshold = np.partition(keys, width - floor, axis=1)[:, width - floor, None] if floor < width else 0
-    row, column = np.nonzero((keys >= threshold) & (chosen > 0))
+    largest = mark_largest(chosen, floor) if floor < chosen.shape[1] else True
+    row, column = np.nonzero((chosen > 0) & largest)
     index = (neurons[row], column) if neuron_axis == 0 else (column, neurons[row])
     rank[index] = np.iinfo(rank.dtype).max
     return np.ravel_multi_index(index, rank.shape)
