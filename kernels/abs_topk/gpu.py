@@ -1,7 +1,7 @@
 """AbsTopK in Triton: the row stays in registers, and its k-th magnitude is searched for on the bits.
 
 The bits of |x| sort like |x| itself. Between a bound that at least k entries reach and one that fewer do, the search tries
-the place where interpolating the two counts expects k, and stops as soon as exactly k entries reach it: 8 to 11 passes over
+the place where interpolating the two counts expects k, and stops as soon as exactly k entries reach it: 8 to 12 passes over
 registers for a row of normal values, where plain bisection takes 15 (bf16) to 19 (float32). Ties are cut by a second search of
 the same kind, over columns. Forward reads x once and writes once. Backward needs no mask, since the survivors can be read
 off the output: its nonzeros and, where those are fewer than k, its zeros of lowest index.
