@@ -64,11 +64,18 @@ def _check(x: Tensor, k: int) -> None:
 
 
 def _fuses(x: Tensor) -> bool:
-    return backend_of("abs_topk", x.device) is Backend.triton and x.shape[-1] <= _on(x).MAX_WIDTH
+    return backend_of("abs_topk", x.device) is Backend.triton and x.shape[-1] <= _gpu().MAX_WIDTH
 
 
 def _on(x: Tensor) -> ModuleType:
     return implementation("abs_topk", x.device)
+
+
+def _gpu() -> ModuleType:
+    """The fused ops are there only, so that backward runs where forward ran; Triton is imported when first needed."""
+    from sparse_circuits.kernels.abs_topk import gpu
+
+    return gpu
 
 
 def _rows(x: Tensor) -> Tensor:
@@ -87,24 +94,24 @@ def _abs_topk_backward(out: Tensor, dout: Tensor, k: int) -> Tensor:
 
 @torch.library.custom_op("sparse_circuits::gelu_abs_topk", mutates_args=())
 def _gelu_abs_topk(x: Tensor, k: int) -> Tensor:
-    return _on(x).gelu_abs_topk_forward(_rows(x), k).view(x.shape)
+    return _gpu().gelu_abs_topk_forward(_rows(x), k).view(x.shape)
 
 
 @torch.library.custom_op("sparse_circuits::gelu_abs_topk_backward", mutates_args=())
 def _gelu_abs_topk_backward(x: Tensor, out: Tensor, dout: Tensor, k: int) -> Tensor:
-    return _on(x).gelu_abs_topk_backward(_rows(x), _rows(out), _rows(dout), k).view(x.shape)
+    return _gpu().gelu_abs_topk_backward(_rows(x), _rows(out), _rows(dout), k).view(x.shape)
 
 
 @torch.library.custom_op("sparse_circuits::rms_norm_abs_topk", mutates_args=())
 def _rms_norm_abs_topk(x: Tensor, gain: Tensor, k: int, eps: float, dtype: torch.dtype) -> Tensor:
-    return _on(x).rms_norm_abs_topk_forward(_rows(x), gain, k, eps, dtype).view(x.shape)
+    return _gpu().rms_norm_abs_topk_forward(_rows(x), gain, k, eps, dtype).view(x.shape)
 
 
 @torch.library.custom_op("sparse_circuits::rms_norm_abs_topk_backward", mutates_args=())
 def _rms_norm_abs_topk_backward(
     x: Tensor, gain: Tensor, out: Tensor, dout: Tensor, k: int, eps: float
 ) -> tuple[Tensor, Tensor]:
-    dx, dgain = _on(x).rms_norm_abs_topk_backward(_rows(x), gain, _rows(out), _rows(dout), k, eps)
+    dx, dgain = _gpu().rms_norm_abs_topk_backward(_rows(x), gain, _rows(out), _rows(dout), k, eps)
     return dx.view(x.shape), dgain
 
 

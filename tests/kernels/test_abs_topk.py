@@ -142,6 +142,18 @@ def test_reads_rows_that_are_not_contiguous_and_none_at_all(backend: Backend) ->
         assert gelu_abs_topk(torch.zeros(2, 0, 40), 5).shape == (2, 0, 40)
 
 
+@pytest.mark.parametrize("fused", FUSED)
+def test_backward_runs_where_forward_ran(fused: str) -> None:
+    op, _ = FUSED[fused]
+    x, gain = torch.randn(3, 20, requires_grad=True), torch.rand(20)
+    gradients = []
+    for backend in (Backend.triton, Backend.cpu):
+        with use_backend(backend, ops=("abs_topk",)):
+            out = op(x, gain, 5)
+        gradients += torch.autograd.grad(out.sum(), x)  # the choice has ended
+    torch.testing.assert_close(*gradients)
+
+
 def test_idempotent_and_whole_width_is_the_identity() -> None:
     x = torch.randn(6, 20)
     assert torch.equal(abs_topk(abs_topk(x, 3), 3), abs_topk(x, 3))
