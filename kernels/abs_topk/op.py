@@ -10,7 +10,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
-from torch import Tensor
+from torch import Tensor, library
 
 from sparse_circuits.kernels.backend import Backend, backend_of, implementation
 
@@ -82,32 +82,32 @@ def _rows(x: Tensor) -> Tensor:
     return x.reshape(-1, x.shape[-1]).contiguous()
 
 
-@torch.library.custom_op("sparse_circuits::abs_topk", mutates_args=())
+@library.custom_op("sparse_circuits::abs_topk", mutates_args=())
 def _abs_topk(x: Tensor, k: int) -> Tensor:
     return _on(x).abs_topk_forward(_rows(x), k).view(x.shape)
 
 
-@torch.library.custom_op("sparse_circuits::abs_topk_backward", mutates_args=())
+@library.custom_op("sparse_circuits::abs_topk_backward", mutates_args=())
 def _abs_topk_backward(out: Tensor, dout: Tensor, k: int) -> Tensor:
     return _on(out).abs_topk_backward(_rows(out), _rows(dout), k).view(out.shape)
 
 
-@torch.library.custom_op("sparse_circuits::gelu_abs_topk", mutates_args=())
+@library.custom_op("sparse_circuits::gelu_abs_topk", mutates_args=())
 def _gelu_abs_topk(x: Tensor, k: int) -> Tensor:
     return _gpu().gelu_abs_topk_forward(_rows(x), k).view(x.shape)
 
 
-@torch.library.custom_op("sparse_circuits::gelu_abs_topk_backward", mutates_args=())
+@library.custom_op("sparse_circuits::gelu_abs_topk_backward", mutates_args=())
 def _gelu_abs_topk_backward(x: Tensor, out: Tensor, dout: Tensor, k: int) -> Tensor:
     return _gpu().gelu_abs_topk_backward(_rows(x), _rows(out), _rows(dout), k).view(x.shape)
 
 
-@torch.library.custom_op("sparse_circuits::rms_norm_abs_topk", mutates_args=())
+@library.custom_op("sparse_circuits::rms_norm_abs_topk", mutates_args=())
 def _rms_norm_abs_topk(x: Tensor, gain: Tensor, k: int, eps: float, dtype: torch.dtype) -> Tensor:
     return _gpu().rms_norm_abs_topk_forward(_rows(x), gain, k, eps, dtype).view(x.shape)
 
 
-@torch.library.custom_op("sparse_circuits::rms_norm_abs_topk_backward", mutates_args=())
+@library.custom_op("sparse_circuits::rms_norm_abs_topk_backward", mutates_args=())
 def _rms_norm_abs_topk_backward(
     x: Tensor, gain: Tensor, out: Tensor, dout: Tensor, k: int, eps: float
 ) -> tuple[Tensor, Tensor]:

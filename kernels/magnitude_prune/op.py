@@ -12,7 +12,7 @@ from types import ModuleType
 
 import torch
 from jaxtyping import Float
-from torch import Tensor
+from torch import Tensor, library
 
 from sparse_circuits.kernels.backend import Backend, backend_of, implementation
 from sparse_circuits.kernels.magnitude_prune import reference
@@ -144,7 +144,7 @@ def _on(device: torch.device) -> ModuleType:
     return implementation("magnitude_prune", device, by_reference={Backend.compiled})
 
 
-@torch.library.custom_op(
+@library.custom_op(
     "sparse_circuits::magnitude_prune_many",
     mutates_args=("weights",),
     schema="(Tensor(a!)[] weights, SymInt[] l0s, SymInt[] floors, int[] neuron_axes) -> ()",
@@ -155,7 +155,7 @@ def _magnitude_prune_many(
     _on(weights[0].device).prune_many_(weights, l0s, floors, neuron_axes)
 
 
-@torch.library.custom_op(
+@library.custom_op(
     "sparse_circuits::adamw_prune_many",
     mutates_args=("weights", "gradients", "exp_avgs", "exp_avg_sqs"),
     schema="(Tensor(a!)[] weights, Tensor(b!)[] gradients, Tensor(c!)[] exp_avgs, Tensor(d!)[] exp_avg_sqs, SymInt[] l0s, "

@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 from jaxtyping import Float
-from torch import Tensor
+from torch import Tensor, library
 
 from sparse_circuits.kernels.backend import implementation
 
@@ -49,12 +49,12 @@ def _rows(x: Tensor) -> Tensor:
     return x.reshape(-1, x.shape[-1]).contiguous()
 
 
-@torch.library.custom_op("sparse_circuits::mean_ablate", mutates_args=())
+@library.custom_op("sparse_circuits::mean_ablate", mutates_args=())
 def _mean_ablate(x: Tensor, mask: Tensor, mean: Tensor, temperature: float) -> Tensor:
     return _on(x).mean_ablate_forward(_rows(x), mask, mean).view(x.shape)
 
 
-@torch.library.custom_op("sparse_circuits::mean_ablate_backward", mutates_args=())
+@library.custom_op("sparse_circuits::mean_ablate_backward", mutates_args=())
 def _mean_ablate_backward(dout: Tensor, x: Tensor, mask: Tensor, mean: Tensor) -> tuple[Tensor, Tensor]:
     dx, effect = _on(x).mean_ablate_backward(_rows(dout), _rows(x), mask, mean)
     return dx.view(x.shape), effect

@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from einops import repeat
 from jaxtyping import Float
-from torch import Tensor
+from torch import Tensor, library
 
 from sparse_circuits.kernels.backend import Backend, backend_of, compiled
 from sparse_circuits.kernels.sink_attention import cpu, reference
@@ -98,12 +98,12 @@ def _module(backend: str) -> ModuleType:
 
 
 # The backend is an argument, so that backward runs where forward ran: each reads its own log-sum-exp.
-@torch.library.custom_op("sparse_circuits::sink_attention", mutates_args=())
+@library.custom_op("sparse_circuits::sink_attention", mutates_args=())
 def _attend(q: Tensor, k: Tensor, v: Tensor, sink: Tensor, backend: str) -> tuple[Tensor, Tensor]:
     return _module(backend).sink_attention_forward(q, k, v, sink)
 
 
-@torch.library.custom_op("sparse_circuits::sink_attention_backward", mutates_args=())
+@library.custom_op("sparse_circuits::sink_attention_backward", mutates_args=())
 def _attend_backward(
     dout: Tensor, q: Tensor, k: Tensor, v: Tensor, sink: Tensor, out: Tensor, lse: Tensor, backend: str
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:

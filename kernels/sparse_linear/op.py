@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 from jaxtyping import Float
-from torch import Tensor
+from torch import Tensor, library
 
 from sparse_circuits.kernels.backend import Backend, implementation
 from sparse_circuits.kernels.sparse_linear.support import Support
@@ -68,7 +68,7 @@ def _own_dtypes(x: Tensor) -> torch.autocast:
     return torch.autocast(x.device.type, enabled=False)
 
 
-@torch.library.custom_op("sparse_circuits::sparse_linear", mutates_args=())
+@library.custom_op("sparse_circuits::sparse_linear", mutates_args=())
 def _sparse_linear(x: Tensor, values: Tensor, bias: Tensor | None, buffers: list[Tensor], n_out: int, n_in: int) -> Tensor:
     support = Support((n_out, n_in), *buffers)
     with _own_dtypes(x):
@@ -76,7 +76,7 @@ def _sparse_linear(x: Tensor, values: Tensor, bias: Tensor | None, buffers: list
     return y.view(*x.shape[:-1], n_out)
 
 
-@torch.library.custom_op("sparse_circuits::sparse_linear_backward", mutates_args=())
+@library.custom_op("sparse_circuits::sparse_linear_backward", mutates_args=())
 def _sparse_linear_backward(
     x: Tensor, dy: Tensor, values: Tensor, buffers: list[Tensor], n_out: int, n_in: int
 ) -> tuple[Tensor, Tensor]:

@@ -6,7 +6,7 @@ import jaxtyping
 import pytest
 import torch
 from einops import rearrange
-from torch import Tensor
+from torch import Tensor, library
 
 from sparse_circuits.kernels.backend import Backend, use_backend
 from sparse_circuits.kernels.sink_attention import op, reference, sink_attention
@@ -177,11 +177,11 @@ def test_what_is_kept_for_backward_is_linear_in_the_sequence(backend: Backend) -
 @pytest.mark.parametrize("backend", [Backend.triton, Backend.cpu])
 def test_registered_as_an_op_should_be(backend: Backend) -> None:
     inputs = random_inputs((1, 2, 5, 4))
-    torch.library.opcheck(torch.ops.sparse_circuits.sink_attention, (*inputs, backend.value))
+    library.opcheck(torch.ops.sparse_circuits.sink_attention, (*inputs, backend.value))
     inputs = [x.detach() for x in inputs]
     out, lse = torch.ops.sparse_circuits.sink_attention(*inputs, backend.value)
     arguments = (torch.randn_like(out), *inputs, out, lse, backend.value)
-    torch.library.opcheck(torch.ops.sparse_circuits.sink_attention_backward, arguments)
+    library.opcheck(torch.ops.sparse_circuits.sink_attention_backward, arguments)
 
 
 @pytest.mark.parametrize("backend", [*BACKENDS, Backend.compiled])

@@ -7,6 +7,7 @@ import jaxtyping
 import pytest
 import torch
 import torch.nn.functional as F
+from torch import library
 
 from sparse_circuits.kernels.backend import Backend, use_backend
 from sparse_circuits.kernels.bench import Size
@@ -164,7 +165,7 @@ def test_the_fake_kernels_say_what_the_real_ones_give(backend: Backend) -> None:
     support = Support.of(some_mask(9, 8, 0.4))
     x, values, bias = (torch.randn(*s).requires_grad_() for s in ((2, 5, 8), (support.n_nonzero,), (9,)))
     with use_backend(backend, ops=OPS):
-        torch.library.opcheck(torch.ops.sparse_circuits.sparse_linear, (x, values, bias, support.buffers, 9, 8))
+        library.opcheck(torch.ops.sparse_circuits.sparse_linear, (x, values, bias, support.buffers, 9, 8))
 
 
 def test_compiles_as_one_graph(monkeypatch: pytest.MonkeyPatch) -> None:

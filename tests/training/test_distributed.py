@@ -11,7 +11,7 @@ from sparse_circuits.training.config import TrainConfig
 from sparse_circuits.training.track import read_metrics
 
 
-def train(folder: Path, *, config: TrainConfig, processes: int) -> list[dict]:
+def train(folder: Path, *, config: TrainConfig, processes: int, support_every: int) -> list[dict]:
     launcher = [sys.executable, "-m", "torch.distributed.run", f"--nproc-per-node={processes}", "--standalone"]
     (source,) = config.data.sources
     overrides = [
@@ -24,7 +24,8 @@ def train(folder: Path, *, config: TrainConfig, processes: int) -> list[dict]:
         "data.validation_fraction=0.2",
         f"data.folder={config.data.folder}",
         "l0_fraction=0.3",
-        "n_tokens=1280",
+        "n_tokens=1536",
+        f"sparsity.support_every={support_every}",
         "batch_size=8",
         "evaluation_batches=2",
         "log_every=1",
@@ -41,10 +42,11 @@ def train(folder: Path, *, config: TrainConfig, processes: int) -> list[dict]:
 
 
 @pytest.mark.slow
-def test_two_processes_give_the_losses_of_one(config: TrainConfig, tmp_path: Path) -> None:
-    alone = train(tmp_path / "alone", config=config, processes=1)
-    together = train(tmp_path / "together", config=config, processes=2)
-    assert len(alone) == len(together) == 11
+@pytest.mark.parametrize("support_every", [1, 4])
+def test_two_processes_give_the_losses_of_one(config: TrainConfig, tmp_path: Path, support_every: int) -> None:
+    alone = train(tmp_path / "alone", config=config, processes=1, support_every=support_every)
+    together = train(tmp_path / "together", config=config, processes=2, support_every=support_every)
+    assert len(alone) == len(together) == 13
     for one, two in zip(alone, together, strict=True):
         for name in one.keys() & {"loss", "validation_loss"}:
             assert two[name] == pytest.approx(one[name], rel=1e-5)

@@ -3,8 +3,6 @@
 import dataclasses
 import os
 import signal
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -233,29 +231,3 @@ def test_interrupted_anywhere_it_resumes_to_the_same_bits(
 def test_a_support_that_is_never_chosen_is_refused(every: int) -> None:
     with pytest.raises(UserError, match=f"support_every is {every}: give 1"):
         SparsityConfig(support_every=every)
-
-
-def train(folder: Path, *, config: TrainConfig, processes: int) -> list[dict]:
-    """Train through torchrun and return the metrics."""
-    (source,) = config.data.sources
-    overrides = [
-        *("model.n_layers=1", "model.d_model=16", "model.d_head=8", "model.n_ctx=16", "l0_fraction=0.3"),
-        *(f"sparsity.support_every={EVERY}", "n_tokens=1536", "batch_size=8", "evaluation_batches=2", "log_every=1"),
-        *(f"data.sources=[{{kind:files,paths:['{source.paths[0]}']}}]", "data.d_vocab=300", "data.validation_fraction=0.2"),
-        *(f"data.folder={config.data.folder}", "precision=float32", "device=cpu", "tasks=[]", f"run={folder}"),
-    ]
-    launcher = [sys.executable, "-m", "torch.distributed.run", f"--nproc-per-node={processes}", "--standalone"]
-    command = [*launcher, "-m", "sparse_circuits.cli", "train", *overrides]
-    finished = subprocess.run(command, capture_output=True, env=os.environ | {"OMP_NUM_THREADS": "1"}, text=True)
-    assert finished.returncode == 0, finished.stderr
-    return read_metrics(folder / "metrics.jsonl")
-
-
-@pytest.mark.slow
-def test_two_processes_give_the_losses_of_one(config: TrainConfig, tmp_path: Path) -> None:
-    alone = train(tmp_path / "alone", config=config, processes=1)
-    together = train(tmp_path / "together", config=config, processes=2)
-    assert len(alone) == len(together) == 13
-    for one, two in zip(alone, together, strict=True):
-        for name in one.keys() & {"loss", "validation_loss"}:
-            assert two[name] == pytest.approx(one[name], rel=1e-5)
