@@ -36,11 +36,15 @@ class Attention(nn.Module):
         q, k, v = self.project(self.reader(residual, positions, taps), taps)
         y = sink_attention(*(rearrange(x, "b pos (head d) -> b head pos d", head=self.n_heads) for x in (q, k, v)), self.sink)
         y = tapped(taps, f"{self.site}.y", rearrange(y, "b head pos d -> b pos (head d)"))
-        return tapped(taps, f"{self.site}.resid_delta", abs_topk(self.out(y), self.kept_out))
+        out = tapped(taps, f"{self.site}.resid_delta.pre", self.out(y))
+        return tapped(taps, f"{self.site}.resid_delta", abs_topk(out, self.kept_out))
 
     def project(self, act_in: Float[Tensor, "batch pos d_read"], taps: Taps) -> list[Float[Tensor, "batch pos d_attn"]]:
         """Return q, k and v after AbsTopK, each over all of its heads."""
         qkv = rearrange(self.qkv(act_in), "b pos (three c) -> b pos three c", three=3)
+        before = {name: f"{self.site}.{name}.pre" for name in "qkv"}
+        if taps.keys() & before.values():
+            qkv = torch.stack([tapped(taps, before[name], x) for name, x in zip("qkv", qkv.unbind(dim=2), strict=True)], dim=2)
         if len(set(self.kept)) == 1:
             parts = abs_topk(qkv, self.kept[0]).unbind(dim=2)
         else:

@@ -37,6 +37,7 @@ class MLP(nn.Module):
         self, residual: Float[Tensor, "batch pos d_model"], positions: Tensor | None, taps: Taps
     ) -> Float[Tensor, "batch pos d_model"]:
         """Return what the MLP adds to the residual stream."""
-        neurons = self.activation(self.into(self.reader(residual, positions, taps)), self.kept_neurons)
-        neurons = tapped(taps, f"{self.site}.post_act", neurons)
-        return tapped(taps, f"{self.site}.resid_delta", abs_topk(self.out(neurons), self.kept_out))
+        into = tapped(taps, f"{self.site}.post_act.pre", self.into(self.reader(residual, positions, taps)))
+        neurons = tapped(taps, f"{self.site}.post_act", self.activation(into, self.kept_neurons))
+        out = tapped(taps, f"{self.site}.resid_delta.pre", self.out(neurons))
+        return tapped(taps, f"{self.site}.resid_delta", abs_topk(out, self.kept_out))

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from sparse_circuits.kernels.abs_topk import abs_topk, rms_norm_abs_topk
 from sparse_circuits.model.config import ModelConfig
-from sparse_circuits.model.norm import EPS, RMSNorm
+from sparse_circuits.model.norm import EPS, RMSNorm, replaced_rms
 from sparse_circuits.model.taps import Taps, tapped
 
 
@@ -20,7 +20,7 @@ class Reader(nn.Module):
 
     def __init__(self, config: ModelConfig, *, site: str) -> None:
         super().__init__()
-        self.site = f"{site}.act_in"
+        self.site, self.rms_site = f"{site}.act_in", f"{site}.rms"
         self.norm = RMSNorm(config.d_model)
         self.position_norm = RMSNorm(config.position_width) if config.position_width else None
         self.kept = config.survivors(f"{site.split('.')[-1]}.act_in", config.d_read)
@@ -32,8 +32,10 @@ class Reader(nn.Module):
         autocast = torch.is_autocast_enabled(residual.device.type)
         # The next product would round to autocast's dtype anyway; rounding first makes AbsTopK cheaper.
         dtype = torch.get_autocast_dtype(residual.device.type) if autocast else residual.dtype
-        if self.position_norm is None:
+        rms = replaced_rms(residual, taps, self.rms_site)
+        if self.position_norm is None and rms is None:
             return tapped(taps, self.site, rms_norm_abs_topk(residual, self.norm.gain, self.kept, eps=EPS, dtype=dtype))
-        x = self.norm(residual)
-        x = torch.cat([x, self.position_norm(positions).expand(*x.shape[:-1], -1)], dim=-1)
+        x = self.norm(residual, rms)
+        if self.position_norm is not None:
+            x = torch.cat([x, self.position_norm(positions).expand(*x.shape[:-1], -1)], dim=-1)
         return tapped(taps, self.site, abs_topk(x.to(dtype), self.kept))

@@ -1,5 +1,7 @@
 """The address book: every place in the transformer that can be read or changed, under the published hook names.
 
+Beside the published ones stand `0.attn.q.pre`, what a site's matrix gave before its nonlinearity and AbsTopK, and
+`0.attn.rms`, the root mean square (batch, pos, 1) that the sublayer's norm divides by.
 A *node* is one channel of a node site, written `3.attn.q[17]`. A *link* is a weight matrix that joins two node sites of one
 sublayer; a circuit's edges are entries of links (Gao et al. 2025, section 2.2).
 """
@@ -15,8 +17,13 @@ from sparse_circuits.errors import UserError, nearest
 from sparse_circuits.model.config import ModelConfig
 
 FINAL = "final_resid"
+FINAL_RMS = "final_rms"
 _NODE_KINDS = ("attn.act_in", "attn.q", "attn.k", "attn.v", "attn.resid_delta", "mlp.act_in", "mlp.post_act", "mlp.resid_delta")
-_ALL_KINDS = ("resid_in", *_NODE_KINDS[:4], "attn.y", "attn.resid_delta", "resid_mid", *_NODE_KINDS[5:])
+_ALL_KINDS = (
+    *("resid_in", "attn.rms", "attn.act_in", "attn.q.pre", "attn.k.pre", "attn.v.pre", "attn.q", "attn.k", "attn.v", "attn.y"),
+    *("attn.resid_delta.pre", "attn.resid_delta", "resid_mid", "mlp.rms", "mlp.act_in", "mlp.post_act.pre", "mlp.post_act"),
+    *("mlp.resid_delta.pre", "mlp.resid_delta"),
+)
 _LINKED_KINDS = (
     ("attn.act_in", "attn.q"),
     ("attn.act_in", "attn.k"),
@@ -58,8 +65,13 @@ def node_sites(config: ModelConfig) -> list[str]:
 
 
 def all_sites(config: ModelConfig) -> list[str]:
-    """Return every site, in firing order: node sites, the residual stream before each sublayer, head outputs."""
-    return [f"{layer}.{kind}" for layer in range(config.n_layers) for kind in _ALL_KINDS] + [FINAL]
+    """Return every site, in firing order: node sites and what comes before them, the residual stream, head outputs, norms."""
+    return [f"{layer}.{kind}" for layer in range(config.n_layers) for kind in _ALL_KINDS] + [FINAL, FINAL_RMS]
+
+
+def rms_sites(config: ModelConfig) -> list[str]:
+    """Return the sites of the norms' denominators."""
+    return [site for site in all_sites(config) if site.endswith("rms")]
 
 
 def residual_sites(config: ModelConfig) -> list[str]:
@@ -79,7 +91,9 @@ def site_width(config: ModelConfig, site: str) -> int:
         UserError: the model has no such site.
     """
     match_sites(config, site)
-    match site.split(".")[-1]:
+    match site.removesuffix(".pre").split(".")[-1]:
+        case "rms" | "final_rms":
+            return 1
         case "act_in":
             return config.d_read
         case "q" | "k" | "v" | "y":

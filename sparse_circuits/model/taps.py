@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from torch import Tensor
 
-from sparse_circuits.model.sites import match_sites
+from sparse_circuits.model.sites import FINAL_RMS, match_sites
 
 if TYPE_CHECKING:
     from sparse_circuits.model.transformer import Transformer
@@ -50,5 +50,8 @@ def record(model: Transformer, tokens: Tensor, sites: str | Iterable[str], *, ta
 
         return tap
 
-    model.residual(tokens, taps={**(taps or NO_TAPS), **{site: keep(site) for site in wanted}}, until=wanted[-1])
+    recording = {**(taps or NO_TAPS), **{site: keep(site) for site in wanted}}
+    residual = model.residual(tokens, taps=recording, until=wanted[-1])
+    if FINAL_RMS in wanted:
+        model.read_out(residual, tokens, taps=recording)
     return values

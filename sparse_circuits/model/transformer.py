@@ -17,9 +17,9 @@ from sparse_circuits.kernels.next_token_loss import next_token_loss
 from sparse_circuits.model.attention import Attention
 from sparse_circuits.model.config import ModelConfig, Positions
 from sparse_circuits.model.mlp import MLP
-from sparse_circuits.model.norm import RMSNorm
+from sparse_circuits.model.norm import RMSNorm, replaced_rms
 from sparse_circuits.model.positions import position_table
-from sparse_circuits.model.sites import FINAL, Link, all_sites, links, residual_sites
+from sparse_circuits.model.sites import FINAL, FINAL_RMS, Link, all_sites, links, residual_sites
 from sparse_circuits.model.taps import NO_TAPS, Taps, tapped
 
 
@@ -83,7 +83,7 @@ class Transformer(nn.Module):
         Raises:
             UserError: more tokens than n_ctx, or a tap on a site that does not exist.
         """
-        return self.read_out(self.residual(tokens, taps=taps), tokens, at=at)
+        return self.read_out(self.residual(tokens, taps=taps), tokens, at=at, taps=taps)
 
     def run_from(
         self,
@@ -112,7 +112,7 @@ class Transformer(nn.Module):
             )
         self._check(tokens, taps)
         residual = self._stream(value, taps or NO_TAPS, start=site)
-        return self.read_out(residual, tokens, at=at)
+        return self.read_out(residual, tokens, at=at, taps=taps)
 
     def residual(
         self, tokens: Int[Tensor, "batch pos"], *, taps: Taps | None = None, until: str = FINAL
@@ -151,12 +151,15 @@ class Transformer(nn.Module):
         tokens: Int[Tensor, "batch pos"],
         *,
         at: Int[Tensor, " batch"] | None = None,
+        taps: Taps | None = None,
     ) -> Float[Tensor, "batch *pos d_vocab"]:
         """Return the logits that the final residual stream and the current tokens give, in float32 or wider."""
+        rms = replaced_rms(residual, taps or NO_TAPS, FINAL_RMS)
         if at is not None:
             rows = torch.arange(len(at), device=at.device)
             residual, tokens = residual[rows, at], tokens[rows, at]
-        logits = self.unembed(self.norm(residual))
+            rms = None if rms is None else rms[rows, at]
+        logits = self.unembed(self.norm(residual, rms))
         logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
         return logits if self.bigram is None else logits + self.bigram[tokens]
 

@@ -11,7 +11,7 @@ from sparse_circuits.kernels.abs_topk.reference import abs_topk
 from sparse_circuits.kernels.sink_attention.reference import attention_pattern
 from sparse_circuits.model import ModelConfig, Transformer, links, node_sites, record, site_width
 from sparse_circuits.model.config import Activation, PositionKind, Positions, SiteFractions
-from sparse_circuits.model.sites import all_sites, residual_sites
+from sparse_circuits.model.sites import all_sites, residual_sites, rms_sites
 
 SMALL = ModelConfig(n_layers=2, d_model=16, n_ctx=12, d_head=4)
 VARIANTS = {
@@ -183,3 +183,29 @@ def test_bad_input_is_refused_with_the_remedy(call, says: str) -> None:
     with pytest.raises(UserError) as error:
         call(build(SMALL))
     assert says in str(error.value)
+
+
+@pytest.mark.parametrize("config", VARIANTS.values(), ids=VARIANTS)
+def test_a_site_follows_from_what_its_matrix_gave(config: ModelConfig) -> None:
+    model, tokens = build(config), torch.randint(30, (2, 7))
+    values = record(model, tokens, "*")
+    activate = torch.relu if config.activation is Activation.relu else F.gelu
+    for site, value in values.items():
+        if (before := values.get(f"{site}.pre")) is not None:
+            kind = ".".join(site.split(".")[1:])
+            before = activate(before) if kind == "mlp.post_act" else before
+            assert torch.allclose(value, abs_topk(before, config.survivors(kind, before.shape[-1])), atol=1e-12)
+
+
+def test_norms_divide_by_what_their_tap_says() -> None:
+    model, tokens = build(VARIANTS["concatenated"]), torch.randint(30, (2, 7))
+    own = {site: value for site, value in record(model, tokens, "*").items() if site.endswith("rms")}
+    assert own.keys() == set(rms_sites(model.config)) and all(value.shape == (2, 7, 1) for value in own.values())
+    logits, at = model(tokens), torch.tensor([3, 6])
+    taps = {site: lambda _, rms=rms: rms for site, rms in own.items()}
+    assert torch.allclose(model(tokens, taps=taps), logits, atol=1e-10)
+    half = model(tokens, taps={"final_rms": lambda rms: 2 * rms}) - model.bigram[tokens]
+    assert torch.allclose(2 * half, logits - model.bigram[tokens], atol=1e-10)
+    assert torch.allclose(model(tokens, taps=taps, at=at), model(tokens, taps=taps)[torch.arange(2), at], atol=1e-12)
+    louder = record(model, tokens, "0.mlp.act_in", taps={"0.mlp.rms": lambda rms: rms / 3})["0.mlp.act_in"]
+    assert not torch.allclose(louder, record(model, tokens, "0.mlp.act_in")["0.mlp.act_in"])
