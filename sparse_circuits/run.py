@@ -11,6 +11,7 @@ import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from enum import Enum
+from functools import partial
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -130,7 +131,7 @@ def choose_autocast(wanted: Precision, device: torch.device) -> Autocast:
     """Return a maker of the context in which forward passes run."""
     native = {"cuda": lambda: torch.cuda.is_bf16_supported(including_emulation=False), "cpu": cpu_has_bf16}
     if wanted is Precision.bf16 or (wanted is Precision.auto and native.get(device.type, lambda: False)()):
-        return lambda: torch.autocast(device.type, dtype=torch.bfloat16)
+        return partial(torch.autocast, device.type, dtype=torch.bfloat16)
     return nullcontext
 
 

@@ -23,13 +23,15 @@ from sparse_circuits.circuits import (
     measure_means,
     save_means,
 )
+from sparse_circuits.circuits.attack import run_attack
+from sparse_circuits.circuits.attack_report import AttackReport, attack_table, attack_text
 from sparse_circuits.circuits.means import MEANS_FILE
-from sparse_circuits.conf.verbs import DataVerb, ExtractVerb, QuickstartVerb, ReportVerb, TasksVerb, TrainVerb
+from sparse_circuits.conf.verbs import AttackVerb, DataVerb, ExtractVerb, QuickstartVerb, ReportVerb, TasksVerb, TrainVerb
 from sparse_circuits.data import DataConfig, Loader, Tokenizer, prepare
 from sparse_circuits.data.words import Split
 from sparse_circuits.errors import UserError
 from sparse_circuits.model import Transformer
-from sparse_circuits.plain import from_plain
+from sparse_circuits.plain import from_plain, to_plain
 from sparse_circuits.report import write_report
 from sparse_circuits.run import rank, read_json, write_json
 from sparse_circuits.tasks import (
@@ -182,6 +184,23 @@ def extract_circuits(config: ExtractVerb, console: Console) -> list[Circuit]:
     return circuits
 
 
+def attack(config: AttackVerb, console: Console) -> list[AttackReport]:
+    """Attack a run's model with its circuits, and print and keep what came of it."""
+    chosen = find_tasks(config.tasks)
+    if "all" in config.tasks:
+        chosen = [task for task in chosen if circuit_path(config.run, task.name).exists()]
+    if not chosen:
+        raise UserError(f"{config.run} holds no circuit of the twenty tasks: extract some, or name others in tasks.")
+    reports = []
+    for task in chosen:
+        found = run_attack(Circuit.load(circuit_path(config.run, task.name)), task, config=config.attack)
+        write_json(config.run / "attacks" / f"{task.name}.json", to_plain(found))
+        console.print(attack_table(found))
+        console.print(attack_text(found), markup=False, highlight=False, soft_wrap=True)
+        reports.append(found)
+    return reports
+
+
 def circuit_path(run: Path, task: str) -> Path:
     """Return the file of a task's circuit."""
     return run / "circuits" / f"{task}.safetensors"
@@ -264,10 +283,10 @@ def card_numbers(circuit: Circuit) -> dict[str, int | float]:
     return {
         "n_nodes": card.n_nodes,
         "n_edges": card.n_edges,
-        "circuit_loss": card.circuit.loss,
-        "necessity_loss": card.necessity.loss,
-        "random_loss": card.random.loss,
-        "outside_loss": card.outside.loss,
+        "circuit_loss": card["circuit"].loss,
+        "necessity_loss": card["necessity"].loss,
+        "random_loss": card["random"].loss,
+        "outside_loss": card["outside"].loss,
     }
 
 

@@ -1,19 +1,26 @@
 """Circuits: the few nodes and weights that a sparse model needs for a task, and the proof that it uses them."""
 
+from sparse_circuits.circuits.ablate import Ablation
+from sparse_circuits.circuits.card import Card, Check
 from sparse_circuits.circuits.circuit import Circuit, Prediction
 from sparse_circuits.circuits.discover import MaskConfig
 from sparse_circuits.circuits.edges import Edge, TokenLink
 from sparse_circuits.circuits.extract import ExtractConfig, extract
-from sparse_circuits.circuits.faithfulness import Card
+from sparse_circuits.circuits.faithfulness import CardConfig
 from sparse_circuits.circuits.means import Means, load_means, measure_means, save_means
+from sparse_circuits.circuits.objective import Objective
 
 __all__ = [
+    "Ablation",
     "Card",
+    "CardConfig",
+    "Check",
     "Circuit",
     "Edge",
     "ExtractConfig",
     "MaskConfig",
     "Means",
+    "Objective",
     "Prediction",
     "TokenLink",
     "extract",

@@ -1,8 +1,12 @@
-"""Ablation as taps: what a circuit leaves out stands at its mean, at every position (Gao et al. 2025, appendix A.5)."""
+"""Ablation as taps: what a circuit leaves out is replaced, at every position (Gao et al. 2025, appendices A.5 and E).
+
+By its mean over pretraining tokens, by zero, or by what it was at random pretraining positions.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from enum import Enum
 
 import torch
 from jaxtyping import Bool, Float
@@ -10,27 +14,98 @@ from torch import Tensor
 
 from sparse_circuits.circuits.means import Means
 from sparse_circuits.circuits.nodes import by_site
-from sparse_circuits.kernels.mean_ablate import mean_ablate
-from sparse_circuits.model import ModelConfig
+from sparse_circuits.errors import UserError
+from sparse_circuits.kernels.mean_ablate import mean_ablate, surrogate_step
+from sparse_circuits.model import ModelConfig, Transformer, node_sites, record
 from sparse_circuits.model.taps import Taps
 
 
-def ablation_taps(kept: Bool[Tensor, " node"], means: Means, config: ModelConfig) -> Taps:
-    """Return taps that freeze every node outside `kept` at its mean; sites kept whole stay untapped."""
-    sites = by_site(kept.to(next(iter(means.sites.values())).device), config)
-    return {site: _freeze(row, means.sites[site]) for site, row in sites.items() if not row.all()}
+class Ablation(Enum):
+    """What an ablated node is replaced by."""
+
+    mean = "mean"
+    zero = "zero"
+    resample = "resample"
 
 
-def _freeze(kept: Tensor, mean: Tensor) -> Callable[[Tensor], Tensor]:
-    keep = kept.to(mean.dtype)
-    frozen = mean * (1 - keep)
-    return lambda value: torch.addcmul(frozen.to(value.dtype), value, keep.to(value.dtype))
+StandIn = Callable[[str, Tensor], Tensor]
+"""For a site and its value, what stands in for ablated channels: one row, or a value of the same shape."""
 
 
-def mask_taps(mask: Float[Tensor, " node"], means: Means, config: ModelConfig, *, temperature: float) -> Taps:
+def stand_in(ablation: Ablation, model: Transformer, means: Means, *, seed: int = 0) -> StandIn:
+    """Return what replaces ablated nodes.
+
+    Raises:
+        UserError: `resample` with means that hold no sample of pretraining tokens.
+    """
+    match ablation:
+        case Ablation.mean:
+            return means
+        case Ablation.zero:
+            return means.zeroed()
+        case Ablation.resample:
+            return _resampled(model, means, seed=seed)
+    raise AssertionError(ablation)
+
+
+def _resampled(model: Transformer, means: Means, *, seed: int) -> StandIn:
+    """Return activations of random pretraining positions: at every prompt, position and site another one, whole rows."""
+    if means.sample is None:
+        raise UserError("ablation=resample needs pretraining tokens, which these means do not hold: measure the means again.")
+    device = model.embed.weight.device
+    with torch.no_grad():
+        values = record(model, means.sample.to(device), node_sites(model.config))
+    rows = {site: value.flatten(0, 1) for site, value in values.items()}
+    generator = torch.Generator(device).manual_seed(seed)
+
+    def draw(site: str, value: Tensor) -> Tensor:
+        chosen = torch.randint(len(rows[site]), value.shape[:-1], generator=generator, device=device)
+        return rows[site][chosen].to(value.dtype)
+
+    return draw
+
+
+def ablation_taps(kept: Bool[Tensor, " node"], stand_in: StandIn, config: ModelConfig) -> Taps:
+    """Return taps that replace every node outside `kept`; sites kept whole stay untapped."""
+    return {site: _replaced(row, stand_in, site) for site, row in by_site(kept, config).items() if not row.all()}
+
+
+def _replaced(kept: Tensor, stand_in: StandIn, site: str) -> Callable[[Tensor], Tensor]:
+    return lambda value: torch.where(kept.to(value.device), value, stand_in(site, value))
+
+
+def mask_taps(mask: Float[Tensor, " node"], stand_in: StandIn, config: ModelConfig, *, temperature: float) -> Taps:
     """Return taps that ablate where the mask is not above 0, and through which the mask receives its gradient."""
-    return {site: _masked(row, means.sites[site], temperature) for site, row in by_site(mask, config).items()}
+    return {site: _masked(row, stand_in, site, temperature) for site, row in by_site(mask, config).items()}
 
 
-def _masked(mask: Tensor, mean: Tensor, temperature: float) -> Callable[[Tensor], Tensor]:
-    return lambda value: mean_ablate(value, mask, mean, temperature=temperature)
+def _masked(mask: Tensor, stand_in: StandIn, site: str, temperature: float) -> Callable[[Tensor], Tensor]:
+    def tap(value: Tensor) -> Tensor:
+        other = stand_in(site, value)
+        if other.ndim == 1:
+            return mean_ablate(value, mask, other, temperature=temperature)
+        return torch.lerp(other, value, surrogate_step(mask, temperature=temperature).to(value.dtype))
+
+    return tap
+
+
+def soft_taps(share: Float[Tensor, " node"], stand_in: StandIn, config: ModelConfig) -> Taps:
+    """Return taps that keep a share of every node and replace the rest, differentiable in the shares."""
+
+    def blend(row: Tensor, site: str) -> Callable[[Tensor], Tensor]:
+        return lambda value: torch.lerp(stand_in(site, value).expand_as(value), value, row.to(value.dtype))
+
+    return {site: blend(row, site) for site, row in by_site(share, config).items()}
+
+
+def chain(*all_taps: Taps) -> Taps:
+    """Return one set of taps that does at every site what these do there, one behind the other."""
+    chained: dict[str, Callable[[Tensor], Tensor]] = {}
+    for taps in all_taps:
+        for site, tap in taps.items():
+            chained[site] = _behind(chained[site], tap) if site in chained else tap
+    return chained
+
+
+def _behind(first: Callable[[Tensor], Tensor], second: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
+    return lambda value: second(first(value))

@@ -16,16 +16,15 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from sparse_circuits.circuits.ablate import ablation_taps
+from sparse_circuits.circuits.card import Card
 from sparse_circuits.circuits.describe import describe
 from sparse_circuits.circuits.edges import Edge, TokenLink, embedding_links, residual_links, unembedding_links
-from sparse_circuits.circuits.faithfulness import Card
 from sparse_circuits.circuits.margin import answer_margins
 from sparse_circuits.circuits.means import Means
-from sparse_circuits.circuits.nodes import mark
 from sparse_circuits.circuits.question import encode_question
 from sparse_circuits.circuits.spec import TaskSpec
 from sparse_circuits.circuits.store import read_circuit, write_circuit
+from sparse_circuits.circuits.subgraph import Subgraph, subgraph_taps
 from sparse_circuits.data.tokenizer import Tokenizer
 from sparse_circuits.errors import UserError
 from sparse_circuits.model import Transformer
@@ -54,7 +53,7 @@ class Circuit:
     nodes: dict[str, list[int]]
     """Channels of every site that has any, in firing order."""
     edges: list[Edge]
-    """Weights between these nodes, exact."""
+    """Weights between these nodes, exact; those of the model that are not listed are cut, on the reader's side."""
     calibration: Calibration
     task: TaskSpec
     card: Card
@@ -69,7 +68,7 @@ class Circuit:
 
     def taps(self) -> Taps:
         """Return the taps that leave only this circuit of its model."""
-        return ablation_taps(mark(self.nodes, self.model.config), self.means, self.model.config)
+        return subgraph_taps(self.model, Subgraph(self.nodes, self.edges), self.means)
 
     @torch.no_grad()
     def margins(self, batch: PairBatch) -> Float[Tensor, " n_prompts"]:

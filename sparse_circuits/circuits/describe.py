@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
+from sparse_circuits.circuits.card import Card
 from sparse_circuits.circuits.edges import nodes_without_links
-from sparse_circuits.circuits.faithfulness import Card
 
 if TYPE_CHECKING:
     from sparse_circuits.circuits.circuit import Circuit
@@ -26,26 +26,20 @@ def describe(circuit: Circuit) -> str:
             "nodes",
             *(f"  {site}  {' '.join(map(str, channels))}" for site, channels in circuit.nodes.items()),
             "edges",
-            *(f"  {edge.source} -> {edge.target}  {edge.weight:+.3f}" for edge in circuit.edges),
+            *(f"  {edge}  {edge.weight:+.3f}" for edge in circuit.edges),
             "residual links",
-            *(f"  {link.source} -> {link.target}  {link.weight:+.3f}" for link in residual),
+            *(f"  {link}  {link.weight:+.3f}" for link in residual),
             f"nodes without edge or residual link: {', '.join(map(str, loose)) or 'none'}",
         ]
     )
 
 
 def card_lines(card: Card) -> Iterator[str]:
-    """Yield the card's rows: what was kept or ablated, loss and accuracy on held-out pairs."""
-    rows = {
-        "whole model": card.model,
-        "circuit alone": card.circuit,
-        "circuit alone, not calibrated": card.circuit_raw,
-        "everything ablated": card.ablated,
-        "only the circuit ablated": card.necessity,
-        f"best of {card.n_random} random circuits": card.random,
-        "the same, each calibrated for itself": card.random_calibrated,
-        f"random outside nodes ablated, {card.n_outside} draws": card.outside,
-    }
-    yield f"  {f'{card.n_pairs} held-out pairs':<42}{'loss':>7}{'accuracy':>10}"
-    for name, score in rows.items():
-        yield f"  {name:<42}{score.loss:>7.3f}{score.accuracy:>10.3f}"
+    """Yield the verdict, and of every check the loss on held-out pairs, its interval and its bound."""
+    yield f"  {card.verdict}"
+    yield f"  {f'{card.n_pairs} held-out pairs':<16}{'loss':>7}{'95 % interval':>18}{'accuracy':>10}  bound"
+    for each in card.checks:
+        bound = f"<= {each.at_most:.2f}" if each.at_most is not None else f">= {each.at_least:.2f}" if each.at_least else ""
+        mark = "" if each.passes else "  FAILS"
+        interval = f"{each.low:.3f} to {each.high:.3f}"
+        yield f"  {each.name:<16}{each.loss:>7.3f}{interval:>18}{each.accuracy:>10.3f}  {bound}{mark}"

@@ -1,6 +1,6 @@
-"""From mask parameters to a set of nodes: the fewest top-ranked ones that reach the target loss.
+"""From mask parameters to a set of units: the fewest top-ranked nodes, or edges, that reach the target loss.
 
-Source: Gao et al. 2025, appendix A.5. The loss is not monotone in k: with more nodes it may rise. So the search
+Source: Gao et al. 2025, appendix A.5. The loss is not monotone in k: with more units it may rise. So the search
 1. starts from the k that training ended with, and doubles it while that misses the target;
 2. bisects below the k found;
 3. tries the sixteen sizes below the result too.
@@ -15,50 +15,51 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from sparse_circuits.circuits.ablate import ablation_taps
-from sparse_circuits.circuits.margin import answer_margins, score
-from sparse_circuits.circuits.means import Means
-from sparse_circuits.model import Transformer
-from sparse_circuits.tasks import PairBatch
+from sparse_circuits.circuits.margin import pooled, worst_loss
 from sparse_circuits.tasks.calibrate import Calibration, calibrate
 
 N_BELOW = 16
+
+Margins = Callable[[Bool[Tensor, " unit"]], Float[Tensor, "n_runs n_prompts"]]
+"""The margins on validation pairs when only these units are kept: one run, or several that all have to reach the target."""
 
 
 class Discrete(NamedTuple):
     """What discretisation makes of a mask."""
 
-    kept: Bool[Tensor, " node"]
+    kept: Bool[Tensor, " unit"]
     calibration: Calibration
 
 
 @torch.no_grad()
 def discretise(
-    model: Transformer,
-    validation: PairBatch,
-    means: Means,
-    mask: Float[Tensor, " node"],
-    *,
-    target_loss: float,
-    max_scale: float,
+    rank: Float[Tensor, " unit"], margins: Margins, *, start: int, target_loss: float, max_scale: float
 ) -> Discrete | None:
-    """Return the smallest top-k set found whose calibrated validation loss reaches the target, if any does."""
+    """Return the smallest top-k set found whose calibrated validation loss reaches the target, if any does.
+
+    Args:
+        rank: mask parameters, or any other score by which units are ranked.
+        margins: runs a set of units.
+        start: the size to search from, which training ended with.
+        target_loss: in nats, after calibration.
+        max_scale: bound of the calibration.
+    """
     tried: dict[int, Discrete] = {}
 
     def reaches(k: int) -> bool:
-        kept = top_nodes(mask, k)
-        margin = answer_margins(model, validation, taps=ablation_taps(kept, means, model.config))
-        tried[k] = Discrete(kept.cpu(), calibrate(margin, max_scale=max_scale))
-        return score(tried[k].calibration(margin)).loss <= target_loss
+        kept = top_units(rank, k)
+        margin = margins(kept)
+        tried[k] = Discrete(kept.cpu(), calibrate(pooled(margin), max_scale=max_scale))
+        return worst_loss(tried[k].calibration(margin)) <= target_loss
 
-    k = smallest_size(reaches, start=int((mask > 0).sum()), largest=len(mask))
+    k = smallest_size(reaches, start=start, largest=len(rank))
     return None if k is None else tried[k]
 
 
-def top_nodes(mask: Float[Tensor, " node"], k: int) -> Bool[Tensor, " node"]:
-    """Mark the k nodes of largest mask parameter; ties go to the node that fires first."""
-    kept = mask.new_zeros(mask.shape).bool()
-    kept[mask.argsort(descending=True, stable=True)[:k]] = True
+def top_units(rank: Float[Tensor, " unit"], k: int) -> Bool[Tensor, " unit"]:
+    """Mark the k units of highest rank; ties go to the first."""
+    kept = rank.new_zeros(rank.shape).bool()
+    kept[rank.argsort(descending=True, stable=True)[:k]] = True
     return kept
 
 

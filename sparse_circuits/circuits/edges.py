@@ -23,6 +23,9 @@ class Edge(NamedTuple):
     target: Node
     weight: float
 
+    def __str__(self) -> str:
+        return f"{self.source} -> {self.target}"
+
 
 class TokenLink(NamedTuple):
     """One weight between a token and a channel of the residual stream."""

@@ -1,30 +1,29 @@
-"""From a model and a task to a circuit (Gao et al. 2025, appendix A.5): the whole walk of this room.
+"""From a model and a task to a circuit (Gao et al. 2025, appendix A.5) with its proof: the whole walk of this room.
 
 1. Draw the task's pairs: train, validation, held-out.
 2. Refuse a task that the model does not know, or that its bigram table answers alone.
-3. Learn a mask on train pairs.
-4. On validation pairs, find the smallest top-k set whose calibrated loss reaches the target.
-5. Read its edges off the weights.
-6. On held-out pairs, measure it and its controls.
+3. Search (search.py): masks over nodes and edges on train pairs; sizes, calibration and clean-up on validation pairs.
+4. On held-out pairs, hold everything against it that is known to fail where a circuit is not what the model uses.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 
 import torch
 
 from sparse_circuits.circuits.ablate import ablation_taps
 from sparse_circuits.circuits.circuit import Circuit
-from sparse_circuits.circuits.discover import MaskConfig, learn_mask
-from sparse_circuits.circuits.discretise import discretise
-from sparse_circuits.circuits.edges import circuit_edges
-from sparse_circuits.circuits.faithfulness import assess
+from sparse_circuits.circuits.discover import MaskConfig
+from sparse_circuits.circuits.faithfulness import CardConfig, assess
 from sparse_circuits.circuits.margin import answer_margins, score
 from sparse_circuits.circuits.means import Means, check_means
-from sparse_circuits.circuits.nodes import channels_of, count_nodes
+from sparse_circuits.circuits.nodes import count_nodes
 from sparse_circuits.circuits.sampler import TaskPairs
+from sparse_circuits.circuits.search import Search
 from sparse_circuits.circuits.spec import task_spec
+from sparse_circuits.circuits.tune import TuneConfig, candidates
 from sparse_circuits.data.tokenizer import Tokenizer
 from sparse_circuits.errors import UserError
 from sparse_circuits.model import Transformer
@@ -40,20 +39,22 @@ from sparse_circuits.training.loop import Track
 class ExtractConfig:
     masks: MaskConfig = field(default_factory=MaskConfig)
     """Mask learning."""
+    tune: TuneConfig = field(default_factory=TuneConfig)
+    """How long to look for better hyper-parameters of mask learning."""
+    card: CardConfig = field(default_factory=CardConfig)
+    """What is held against the circuit."""
     target_loss: float = TARGET_LOSS
     """What the calibrated circuit has to reach on validation pairs, in nats."""
     max_scale: float = MAX_SCALE
     """How much calibration may enlarge margins at most (the paper has no bound)."""
+    knowledge_gate: bool = True
+    """Refuse tasks that the model does not know, or that its bigram table answers alone."""
     n_train_pairs: int = 512
     """The pool that mask learning draws from."""
     n_validation_pairs: int = 64
-    """Pairs that choose size and calibration."""
+    """Pairs that choose sizes, calibration and clean-up."""
     n_held_out_pairs: int = 64
     """Pairs of the card."""
-    n_random: int = 50
-    """Random circuits drawn for the card."""
-    n_outside: int = 10
-    """Random sets of outside nodes ablated for the card."""
     precision: Precision = Precision.auto
     """Autocast's dtype while masks are learned; everything measured is in the model's own."""
     seed: int = 0
@@ -62,7 +63,7 @@ class ExtractConfig:
     def __post_init__(self) -> None:
         if not self.target_loss > 0 or not 0 < self.max_scale < float("inf"):
             raise UserError(f"target_loss is {self.target_loss}, max_scale {self.max_scale}: give numbers above 0.")
-        for name in ("n_train_pairs", "n_validation_pairs", "n_held_out_pairs", "n_random", "n_outside"):
+        for name in ("n_train_pairs", "n_validation_pairs", "n_held_out_pairs"):
             if getattr(self, name) < 1:
                 raise UserError(f"{name} is {getattr(self, name)}: give at least 1.")
 
@@ -74,9 +75,10 @@ def extract(
     means: Means,
     *,
     config: ExtractConfig | None = None,
+    storage: Path | None = None,
     track: Track | None = None,
 ) -> Circuit:
-    """Find the circuit that a model uses for a task.
+    """Find the circuit that a model uses for a task: of several searches the fewest edges among those that pass every check.
 
     Args:
         model: the sparse model, on its device.
@@ -84,6 +86,7 @@ def extract(
         tokenizer: the model's.
         means: the model's.
         config: how to search; None: the defaults.
+        storage: sqlite file of the tuning's trials, which an interrupted tuning goes on with.
         track: where loss and node count of mask learning go.
 
     Raises:
@@ -91,35 +94,60 @@ def extract(
             alone does, or no set of nodes reaches the target.
     """
     config = config or ExtractConfig()
+    search = prepare_search(model, task, tokenizer, means, config=config, track=track)
+    circuits = []
+    for masks in candidates(search, config.tune, storage=storage):
+        attempt = search.with_masks(masks)
+        found = attempt.run()
+        if found is None:
+            continue
+        circuits.append(
+            Circuit(
+                model=model,
+                tokenizer=tokenizer,
+                means=search.means,
+                nodes=found.subgraph.nodes,
+                edges=found.subgraph.edges,
+                calibration=found.calibration,
+                task=task_spec(task, search.pairs, seed=config.seed),
+                card=assess(attempt, found, tokenizer, config=config.card),
+                recipe=to_plain(replace(config, masks=masks)),
+            )
+        )
+    if not circuits:
+        raise UserError(
+            f"No set of nodes brings {task.name} to a loss of {config.target_loss} on validation pairs: raise target_loss."
+        )
+    return min(circuits, key=lambda circuit: (len(circuit.card.failed), circuit.card.n_edges))
+
+
+def prepare_search(
+    model: Transformer,
+    task: Task,
+    tokenizer: Tokenizer,
+    means: Means,
+    *,
+    config: ExtractConfig,
+    track: Track | None = None,
+) -> Search:
+    """Draw a task's pairs and return the search for its circuit; arguments and errors as for `extract`."""
     check_means(means, model)
     device = model.embed.weight.device
     check_vocabulary(model, tokenizer, device=device)
     pairs = draw_splits(task, tokenizer, config, max_tokens=model.config.n_ctx, device=device)
-    refuse_unfit(model, task, pairs.validation, means, config=config)
-    autocast = choose_autocast(config.precision, device)
-    mask = learn_mask(model, pairs.train, means, config=config.masks, seed=config.seed, autocast=autocast, track=track)
-    found = discretise(model, pairs.validation, means, mask, target_loss=config.target_loss, max_scale=config.max_scale)
-    if found is None:
-        raise UserError(
-            f"No set of nodes brings {task.name} to a loss of {config.target_loss} on validation pairs: raise target_loss."
-        )
-    nodes = channels_of(found.kept, model.config)
-    edges = circuit_edges(model, nodes)
-    card = assess(
+    if config.knowledge_gate:
+        refuse_unfit(model, task, pairs.validation, means, config=config)
+    return Search(
         model,
-        pairs.held_out,
-        nodes,
-        edges,
+        pairs,
         means,
-        found.calibration,
+        config.masks,
         target_loss=config.target_loss,
         max_scale=config.max_scale,
-        n_random=config.n_random,
-        n_outside=config.n_outside,
         seed=config.seed,
+        autocast=choose_autocast(config.precision, device),
+        track=track,
     )
-    spec = task_spec(task, pairs, seed=config.seed)
-    return Circuit(model, tokenizer, means, nodes, edges, found.calibration, spec, card, recipe=to_plain(config))
 
 
 def draw_splits(task: Task, tokenizer: Tokenizer, config: ExtractConfig, *, max_tokens: int, device: torch.device) -> TaskPairs:

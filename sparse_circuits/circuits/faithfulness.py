@@ -1,134 +1,182 @@
-"""The card of a circuit: what it does on pairs that nothing was fitted to, and what its controls do.
+"""Everything that is held against a circuit, on pairs that nothing was fitted to.
 
-Source: Gao et al. 2025, section 2.2, figure 32 and appendix A.5. Two kinds of intervention, each scored in its own terms:
-- all but some nodes ablated: the circuit's calibration stays as it is. Random circuits are also scored with one of their own,
-  fitted on the very pairs that they are scored on, so that this control has every advantage.
+Sources: Gao et al. 2025, section 2.2, figure 32, appendices A.5 and E; Drori 2026 for the controls that a small unfaithful
+circuit fails. Three kinds of intervention, each scored in its own terms:
+- all but a part of the model ablated: the circuit's calibration stays as it is. Random circuits are also scored with one of
+  their own, fitted on the very pairs that they are scored on, so that this control has every advantage.
 - some nodes of the whole model ablated (the circuit's own, or as many others). No calibration: the model needs none.
+- the search gone again where it must fail (controls.py).
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from sparse_circuits.circuits.ablate import ablation_taps
+from sparse_circuits.circuits.ablate import Ablation, ablation_taps, stand_in
+from sparse_circuits.circuits.card import Card, Check, check
+from sparse_circuits.circuits.controls import coin_assigned, means_on_sample, random_weights, swapped
+from sparse_circuits.circuits.discretise import top_units
 from sparse_circuits.circuits.edges import Edge
-from sparse_circuits.circuits.margin import PROMPTS_AT_ONCE, Score, answer_margins, score
-from sparse_circuits.circuits.means import Means
-from sparse_circuits.circuits.nodes import Channels, by_site, channels_of, mark
-from sparse_circuits.model import ModelConfig, Transformer, node_sites, record
-from sparse_circuits.tasks import PairBatch
-from sparse_circuits.tasks.calibrate import Calibration, calibrate
+from sparse_circuits.circuits.fidelity import interchange, node_fidelity, pattern_errors
+from sparse_circuits.circuits.margin import PROMPTS_AT_ONCE, TapsOf, answer_margins, frozen_norms
+from sparse_circuits.circuits.nodes import by_site, channels_of, mark
+from sparse_circuits.circuits.partial import draw_parts, partial_taps
+from sparse_circuits.circuits.search import Found, Search
+from sparse_circuits.circuits.subgraph import subgraph_taps
+from sparse_circuits.data.tokenizer import Tokenizer
+from sparse_circuits.errors import UserError
+from sparse_circuits.model import ModelConfig, Node, Transformer, node_sites, record
+from sparse_circuits.model.taps import Taps
+from sparse_circuits.tasks import PairBatch, task_losses
+from sparse_circuits.tasks.calibrate import calibrate
+
+RATES = (0.0, 0.25, 0.5, 0.75, 1.0)
+"""Probabilities at which what is outside a circuit is ablated."""
+SUFFICIENT = 0.2
+"""Most loss of a circuit on held-out pairs, whatever share of the outside is ablated, in nats."""
+NECESSARY = 0.6
+"""Least loss of the model without its circuit; chance is ln 2 = 0.69."""
+FAILING = 0.5
+"""Least loss of what must not be a circuit: random nodes, nonsense, random weights."""
+HARMLESS = 0.3
+"""Most loss of the model without as many random nodes outside its circuit."""
 
 
 @dataclass(frozen=True)
-class Card:
-    """What is printed and stored with a circuit; scores are on held-out pairs."""
-
-    n_nodes: int
-    n_edges: int
-    nodes_per_site: dict[str, int]
-    edges_per_link: dict[str, int]
-    """Keyed `source site -> target site`."""
-    target_loss: float
-    """What the calibrated circuit reaches on validation pairs."""
-    n_pairs: int
-    """Held-out pairs."""
-    model: Score
-    """The whole model."""
-    circuit: Score
-    """Sufficiency: everything outside the circuit ablated, calibrated."""
-    circuit_raw: Score
-    """The same before calibration."""
-    ablated: Score
-    """Everything ablated, under the circuit's calibration."""
-    necessity: Score
-    """The whole model with only the circuit's nodes ablated."""
-    random: Score
-    """The best of the random circuits of equal per-site size, drawn from nodes alive on the task."""
-    random_calibrated: Score
-    """The best of them, each with a calibration of its own."""
-    n_random: int
+class CardConfig:
+    n_random: int = 50
     """Random circuits drawn."""
-    outside: Score
-    """The whole model with as many random live nodes outside the circuit ablated: mean over draws."""
-    outside_worst_loss: float
-    """The largest loss of these draws."""
-    n_outside: int
-    """Draws of outside nodes."""
+    n_outside: int = 10
+    """Random sets of outside nodes ablated."""
+    n_partial: int = 32
+    """Random parts of the outside ablated, at every rate."""
+    n_resample: int = 4
+    """Draws of random pretraining positions; 0 leaves the check out."""
+    n_controls: int = 1
+    """Searches with swapped answers, with answers by a coin, and in random weights, each; 0 leaves them out."""
+
+    def __post_init__(self) -> None:
+        for name in ("n_random", "n_outside", "n_partial"):
+            if getattr(self, name) < 1:
+                raise UserError(f"card.{name} is {getattr(self, name)}: give at least 1.")
+        for name in ("n_resample", "n_controls"):
+            if getattr(self, name) < 0:
+                raise UserError(f"card.{name} is {getattr(self, name)}: it must not be negative.")
 
 
 @torch.no_grad()
-def assess(
-    model: Transformer,
-    batch: PairBatch,
-    nodes: Channels,
-    edges: list[Edge],
-    means: Means,
-    calibration: Calibration,
-    *,
-    target_loss: float,
-    max_scale: float,
-    n_random: int = 50,
-    n_outside: int = 10,
-    seed: int = 0,
-) -> Card:
-    """Run every test of a circuit on held-out pairs.
+def assess(search: Search, found: Found, tokenizer: Tokenizer, *, config: CardConfig) -> Card:
+    """Run every check of a circuit on held-out pairs.
 
     Args:
-        model: the whole model.
-        batch: pairs that neither masks nor calibration have seen.
-        nodes, edges: the circuit.
-        means: of this model.
-        calibration: the circuit's, from validation pairs.
-        target_loss: noted on the card.
-        max_scale: bound of the random circuits' own calibrations.
-        n_random: random circuits to draw.
-        n_outside: sets of outside nodes to draw.
-        seed: of the draws.
+        search: the search that found it, with the model, the pairs and the means.
+        found: the circuit.
+        tokenizer: to tell families of prompts apart.
+        config: how many draws.
     """
-    kept = mark(nodes, model.config)
-    alive = live_nodes(model, batch)
-    generator = torch.Generator().manual_seed(seed)
-
-    def margins(kept: Bool[Tensor, " node"]) -> Float[Tensor, " n_prompts"]:
-        return answer_margins(model, batch, taps=ablation_taps(kept, means, model.config))
-
-    def random_sets(allowed: Bool[Tensor, " node"], n_draws: int) -> Iterator[Bool[Tensor, " node"]]:
-        return (random_nodes(kept, allowed, model.config, generator=generator) for _ in range(n_draws))
-
-    own = margins(kept)
-    random = [margins(drawn) for drawn in random_sets(alive, n_random)]
-    outside = [score(margins(~drawn)) for drawn in random_sets(alive & ~kept, n_outside)]
+    model, batch, subgraph = search.model, search.pairs.held_out, found.subgraph
+    taps = subgraph_taps(model, subgraph, search.means)
     return Card(
-        n_nodes=int(kept.sum()),
-        n_edges=len(edges),
-        nodes_per_site={site: len(channels) for site, channels in nodes.items()},
-        edges_per_link=dict(Counter(f"{edge.source.site} -> {edge.target.site}" for edge in edges)),
-        target_loss=target_loss,
+        n_nodes=sum(map(len, subgraph.nodes.values())),
+        n_edges=len(subgraph.edges),
+        nodes_per_site={site: len(channels) for site, channels in subgraph.nodes.items()},
+        edges_per_link=dict(Counter(f"{edge.source.site} -> {edge.target.site}" for edge in subgraph.edges)),
+        target_loss=search.target_loss,
         n_pairs=batch.n_pairs,
-        model=score(answer_margins(model, batch)),
-        circuit=score(calibration(own)),
-        circuit_raw=score(own),
-        ablated=score(calibration(margins(torch.zeros_like(kept)))),
-        necessity=score(margins(~kept)),
-        random=best(calibration(each) for each in random),
-        random_calibrated=best(calibrate(each, max_scale=max_scale)(each) for each in random),
-        n_random=n_random,
-        outside=Score(*(sum(values) / n_outside for values in zip(*((s.loss, s.accuracy) for s in outside), strict=True))),
-        outside_worst_loss=max(each.loss for each in outside),
-        n_outside=n_outside,
+        checks=list(_checks(search, found, taps, tokenizer, config)),
+        without_nodes={str(piece): loss for piece, loss in found.without.items() if isinstance(piece, Node)},
+        without_edges={str(piece): loss for piece, loss in found.without.items() if isinstance(piece, Edge)},
+        fidelity=node_fidelity(model, batch, subgraph.nodes, taps),
+        pattern_error=pattern_errors(model, batch, subgraph.nodes, taps),
+        interchange=interchange(model, batch, subgraph.nodes, taps, found.calibration),
     )
 
 
-def best(margins: Iterable[Float[Tensor, " n_prompts"]]) -> Score:
-    """Return the score of the margins with the lowest loss."""
-    return min(map(score, margins), key=lambda each: each.loss)
+def _checks(search: Search, found: Found, taps: Taps, tokenizer: Tokenizer, config: CardConfig) -> Iterator[Check]:
+    model, batch, means, calibration = search.model, search.pairs.held_out, search.means, found.calibration
+    kept = mark(found.subgraph.nodes, model.config)
+    generator = torch.Generator().manual_seed(search.seed)
+
+    def margins(*runs: Taps | TapsOf | None) -> Float[Tensor, "n_draws n_prompts"]:
+        return torch.stack([answer_margins(model, batch, taps=run) for run in runs])
+
+    def ablated(*parts: Bool[Tensor, " node"]) -> Float[Tensor, "n_draws n_prompts"]:
+        return margins(*(ablation_taps(part, means, model.config) for part in parts))
+
+    own = margins(taps)
+    yield check("model", "nothing ablated", margins(None))
+    yield check("circuit", "everything outside ablated, calibrated", calibration(own), at_most=SUFFICIENT)
+    yield check("circuit_raw", "the same before calibration", own)
+    yield check("necessity", "only the circuit's nodes ablated", ablated(~kept), at_least=NECESSARY)
+    alive = live_nodes(model, batch)
+    drawn = [random_nodes(kept, alive, model.config, generator=generator) for _ in range(config.n_random)]
+    random = ablated(*drawn)
+    about = f"best of {config.n_random} random circuits of equal size at every site"
+    yield check("random", about, _best(calibration(random)), at_least=FAILING)
+    refitted = torch.stack([calibrate(row, max_scale=search.max_scale)(row) for row in random])
+    yield check("random_calibrated", f"{about}, each calibrated for itself", _best(refitted))
+    drawn = [random_nodes(kept, alive & ~kept, model.config, generator=generator) for _ in range(config.n_outside)]
+    about = f"as many random live nodes outside ablated: mean of {config.n_outside} draws"
+    yield check("outside", about, ablated(*(~each for each in drawn)), at_most=HARMLESS)
+    yield check("ablated", "every node ablated", calibration(ablated(torch.zeros_like(kept))))
+    for rate in RATES:
+        n_draws = config.n_partial if 0 < rate < 1 else 1
+        seeds = range(search.seed, search.seed + n_draws)
+        draws = [draw_parts(model, n_pairs=batch.n_pairs, rate=rate, seed=seed) for seed in seeds]
+        parts = [partial_taps(model, found.subgraph, means, draw) for draw in draws]
+        about = f"nodes and edges outside ablated with probability {rate}, mean of {n_draws} draws for every pair"
+        yield check(f"partial_{rate}", about, calibration(margins(*parts)), at_most=SUFFICIENT)
+    about = "the circuit, norms dividing as in the unpruned run"
+    yield check("frozen_norms", about, calibration(margins(frozen_norms(model, batch, taps))), at_most=SUFFICIENT)
+    if config.n_resample and means.sample is not None:
+        about = f"outside nodes at values of random pretraining positions: mean of {config.n_resample} draws"
+        other = stand_in(Ablation.resample, model, means, seed=search.seed)
+        runs = [subgraph_taps(model, found.subgraph, other)] * config.n_resample
+        yield check("resample", about, calibration(margins(*runs)))
+    yield from _searched_again(search, found, tokenizer, n_controls=config.n_controls)
+
+
+def _searched_again(search: Search, found: Found, tokenizer: Tokenizer, *, n_controls: int) -> Iterator[Check]:
+    """Search where there is nothing to find, and take as many top-ranked nodes as served the real task."""
+    seeds = range(search.seed, search.seed + n_controls)
+    if not seeds:
+        return
+    pairs, sample = search.pairs, search.means.sample
+    nonsense = {
+        "swapped": ("every prompt asked for the wrong answer", [search.on(swapped(pairs), seed=s) for s in seeds]),
+        "coin": (
+            "answers swapped by a coin for every family of prompts",
+            [search.on(coin_assigned(pairs, tokenizer, seed=s), seed=s) for s in seeds],
+        ),
+    }
+    if sample is not None:
+        models = [random_weights(search.model, seed=s) for s in seeds]
+        elsewhere = [search.inside(model, means_on_sample(model, sample)) for model in models]
+        nonsense["random_weights"] = ("the task in a model of shuffled weights", elsewhere)
+    for name, (about, searches) in nonsense.items():
+        margins = torch.stack([equal_size(each, found.n_ranked) for each in searches])
+        yield check(name, f"the same search, {about}: its {found.n_ranked} best nodes", margins, at_least=FAILING)
+
+
+def equal_size(search: Search, n_nodes: int) -> Float[Tensor, " n_prompts"]:
+    """Return what the search's `n_nodes` best nodes say on its held-out pairs, calibrated on its validation pairs."""
+    kept = top_units(search.learn_nodes(), n_nodes)
+    taps = ablation_taps(kept, search.means, search.model.config)
+    margins = answer_margins(search.model, search.pairs.validation, taps=taps)
+    calibration = calibrate(margins, max_scale=search.max_scale)
+    return calibration(answer_margins(search.model, search.pairs.held_out, taps=taps))
+
+
+def _best(margins: Float[Tensor, "n_draws n_prompts"]) -> Float[Tensor, "1 n_prompts"]:
+    """Return the margins of the draw with the lowest loss."""
+    losses = torch.stack([task_losses(row).mean() for row in margins])
+    return margins[losses.argmin()].unsqueeze(0)
 
 
 @torch.no_grad()

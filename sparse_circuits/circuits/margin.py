@@ -2,17 +2,32 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
-from jaxtyping import Float
+from einops import rearrange
+from jaxtyping import Float, Int
 from torch import Tensor
 
-from sparse_circuits.model import Transformer
+from sparse_circuits.model import Transformer, record
+from sparse_circuits.model.sites import FINAL, residual_sites, rms_sites
 from sparse_circuits.model.taps import Taps
 from sparse_circuits.tasks import PairBatch, answer_difference, task_accuracy, task_losses
 
 PROMPTS_AT_ONCE = 64
+
+TapsOf = Callable[[Int[Tensor, " n_rows"], Int[Tensor, "n_rows pos"]], Taps]
+"""Taps that differ from prompt to prompt: made for some rows of a batch and their tokens."""
+
+
+class Start(NamedTuple):
+    """The residual stream at one site in an earlier run of a batch."""
+
+    site: str
+    residual: list[Float[Tensor, "n_rows pos d_model"]]
+    """One for every chunk of prompts that run together."""
 
 
 @dataclass(frozen=True)
@@ -29,14 +44,67 @@ def score(margin: Float[Tensor, " n_prompts"]) -> Score:
     return Score(task_losses(margin).mean().item(), task_accuracy(margin))
 
 
-def answer_margins(model: Transformer, batch: PairBatch, *, taps: Taps | None = None) -> Float[Tensor, " n_prompts"]:
+def pooled(margins: Float[Tensor, "n_runs n_prompts"]) -> Float[Tensor, " n_runs*n_prompts"]:
+    """Return the margins of several runs of the same pairs as one batch of pairs: positive prompts first."""
+    return rearrange(margins, "run (side pair) -> (side run pair)", side=2)
+
+
+def worst_loss(margins: Float[Tensor, "n_runs n_prompts"]) -> float:
+    """Return the largest task loss of several runs."""
+    return max(score(run).loss for run in margins)
+
+
+def answer_margins(
+    model: Transformer, batch: PairBatch, *, taps: Taps | TapsOf | None = None, start: Start | None = None
+) -> Float[Tensor, " n_prompts"]:
     """Return for every prompt the log odds of the positive answer against the negative one.
 
     Prompts of similar length run together, so that little is spent on padding. Differentiable where gradients are on.
+
+    Args:
+        taps: the same for all prompts, or made for some of them at a time.
+        start: where an earlier run of the same batch is taken up; taps before that have no effect.
     """
     logits = []
-    order = batch.last.argsort(stable=True)
-    for rows in order.split(PROMPTS_AT_ONCE):
+    for index, (rows, tokens) in enumerate(_chunks(batch)):
+        own = taps(rows, tokens) if callable(taps) else taps
         last = batch.last[rows]
-        logits.append(model(batch.tokens[rows, : int(last[-1]) + 1], taps=taps, at=last))
+        if start is None:
+            logits.append(model(tokens, taps=own, at=last))
+        else:
+            logits.append(model.run_from(start.site, start.residual[index], tokens=tokens, taps=own, at=last))
+    order = torch.cat([rows for rows, _ in _chunks(batch)])
     return answer_difference(torch.cat(logits)[order.argsort()], batch)
+
+
+def residual_streams(model: Transformer, batch: PairBatch, *, taps: Taps | TapsOf) -> dict[str, Start]:
+    """Return the residual stream before every sublayer, to take a run up there."""
+    sites = [site for site in residual_sites(model.config) if site != FINAL]
+    found: dict[str, list[Tensor]] = {site: [] for site in sites}
+    for rows, tokens in _chunks(batch):
+        for site, value in record(model, tokens, sites, taps=taps(rows, tokens) if callable(taps) else taps).items():
+            found[site].append(value)
+    return {site: Start(site, residual) for site, residual in found.items()}
+
+
+def _chunks(batch: PairBatch) -> Iterator[tuple[Int[Tensor, " n_rows"], Int[Tensor, "n_rows pos"]]]:
+    for rows in batch.last.argsort(stable=True).split(PROMPTS_AT_ONCE):
+        yield rows, batch.tokens[rows, : int(batch.last[rows[-1]]) + 1]
+
+
+def frozen_norms(model: Transformer, batch: PairBatch, taps: Taps | TapsOf) -> TapsOf:
+    """Return these taps, with every norm dividing by what it divides by in an unpruned run on the same tokens.
+
+    Otherwise what is ablated can rescale what is kept, one route by which a mask cheats.
+    """
+
+    def frozen(rms: Tensor) -> Callable[[Tensor], Tensor]:
+        return lambda own: rms.to(own.dtype)
+
+    def taps_of(rows: Tensor, tokens: Tensor) -> Taps:
+        with torch.no_grad():
+            unpruned = record(model, tokens, rms_sites(model.config), at=batch.last[rows])
+        own = taps(rows, tokens) if callable(taps) else taps
+        return {**own, **{site: frozen(rms) for site, rms in unpruned.items()}}
+
+    return taps_of

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from sparse_circuits.circuits.nodes import by_site, count_nodes
@@ -20,6 +20,7 @@ from sparse_circuits.model.store import model_hash, read_tensors, write_tensors
 from sparse_circuits.training.loop import Batches
 
 MEANS_FILE = "means.safetensors"
+SAMPLE_TOKENS = 16_384
 
 
 class Means(NamedTuple):
@@ -31,6 +32,16 @@ class Means(NamedTuple):
     """Tokens that the means were taken over."""
     model_hash: str
     """The model they belong to."""
+    sample: Int[Tensor, "n_rows pos"] | None = None
+    """Some of these tokens, for what has to look at activations themselves; a circuit's file leaves them out."""
+
+    def __call__(self, site: str, value: Float[Tensor, "*rows width"]) -> Float[Tensor, " width"]:
+        """Return what stands in for the ablated channels of a site."""
+        return self.sites[site].to(value)
+
+    def zeroed(self) -> Means:
+        """Return zeros in the place of the means: zero ablation."""
+        return self._replace(sites={site: torch.zeros_like(mean) for site, mean in self.sites.items()})
 
 
 @torch.no_grad()
@@ -55,19 +66,22 @@ def measure_means(model: Transformer, batches: Batches, *, n_tokens: int) -> Mea
         return tap
 
     taps = {site: add(site) for site in sums}
-    n_seen = 0
+    n_seen, sample = 0, []
     while n_seen < n_tokens:
         tokens = batches.next_batch()[:, :-1].to(row.device)
         model.residual(tokens, taps=taps)
+        if n_seen < SAMPLE_TOKENS:
+            sample.append(tokens.cpu())
         n_seen += tokens.numel()
     means = {site: (total / n_seen).to(model.embed.weight.dtype) for site, total in sums.items()}
-    return Means(means, n_seen, model_hash(model))
+    return Means(means, n_seen, model_hash(model), torch.cat(sample).int())
 
 
 def save_means(means: Means, path: Path) -> None:
     """Write means with their token count and the hash of their model."""
     metadata = {"n_tokens": means.n_tokens, "model_hash": means.model_hash}
-    write_tensors(path, means.sites, kind="means", metadata=metadata)
+    sample = {} if means.sample is None else {"sample": means.sample}
+    write_tensors(path, {**means.sites, **sample}, kind="means", metadata=metadata)
 
 
 def load_means(path: Path, model: Transformer) -> Means:
@@ -77,7 +91,8 @@ def load_means(path: Path, model: Transformer) -> Means:
         UserError: the file is damaged, or holds the means of another model.
     """
     tensors, metadata = read_tensors(path, kind="means")
-    means = Means({site: tensors[site] for site in node_sites(model.config) if site in tensors}, **metadata)
+    sites = {site: tensors[site] for site in node_sites(model.config) if site in tensors}
+    means = Means(sites, **metadata, sample=tensors.get("sample"))
     check_means(means, model, source=path)
     return means
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from functools import cache
+from itertools import accumulate
 
 import torch
 from jaxtyping import Bool, Shaped
@@ -21,15 +22,21 @@ def site_widths(config: ModelConfig) -> dict[str, int]:
     return {site: site_width(config, site) for site in node_sites(config)}
 
 
+def offsets(config: ModelConfig) -> dict[str, int]:
+    """Return at which place of a row over all nodes every site begins."""
+    widths = site_widths(config)
+    return dict(zip(widths, accumulate(widths.values(), initial=0), strict=False))
+
+
 def count_nodes(config: ModelConfig) -> int:
     """Return how many nodes a model has."""
     return sum(site_widths(config).values())
 
 
-def by_site(row: Shaped[Tensor, " node"], config: ModelConfig) -> dict[str, Shaped[Tensor, " width"]]:
-    """Cut a row over all nodes into its sites, as views."""
+def by_site(rows: Shaped[Tensor, "*rows node"], config: ModelConfig) -> dict[str, Shaped[Tensor, "*rows width"]]:
+    """Cut a row over all nodes, or several, into its sites, as views."""
     widths = site_widths(config)
-    return dict(zip(widths, row.split(list(widths.values())), strict=True))
+    return dict(zip(widths, rows.split(list(widths.values()), dim=-1), strict=True))
 
 
 def channels_of(kept: Bool[Tensor, " node"], config: ModelConfig) -> dict[str, list[int]]:

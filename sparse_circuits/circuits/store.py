@@ -12,20 +12,20 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from sparse_circuits.circuits.card import Card
 from sparse_circuits.circuits.edges import Edge
-from sparse_circuits.circuits.faithfulness import Card
 from sparse_circuits.circuits.means import Means
 from sparse_circuits.circuits.spec import TaskSpec
 from sparse_circuits.data.tokenizer import Tokenizer
 from sparse_circuits.model import ModelConfig, Node, Transformer, node_sites
-from sparse_circuits.model.store import load_weights, read_tensors, write_tensors
+from sparse_circuits.model.store import below, load_weights, own_weights, read_tensors, write_tensors
 from sparse_circuits.plain import from_plain, to_plain
 from sparse_circuits.tasks.calibrate import Calibration
 
 if TYPE_CHECKING:
     from sparse_circuits.circuits.circuit import Circuit
 
-VERSION = 1
+VERSION = 2
 
 
 def write_circuit(circuit: Circuit, path: Path) -> None:
@@ -50,9 +50,7 @@ def write_circuit(circuit: Circuit, path: Path) -> None:
 
 def _weights(model: Transformer, *, answer_ids: list[int] | None) -> dict[str, Tensor]:
     """Return the model's weights, the bigram table cut to the answers' columns."""
-    weights = dict(model.state_dict())
-    if model.config.tied:
-        weights.pop("unembed.weight")
+    weights = own_weights(model)
     if model.bigram is not None and answer_ids is not None:
         weights["bigram"] = torch.zeros_like(model.bigram)
         weights["bigram"][:, answer_ids] = model.bigram.detach()[:, answer_ids]
@@ -69,8 +67,8 @@ def read_circuit(path: Path) -> dict[str, Any]:
     config = from_plain(ModelConfig, metadata["model"]["config"])
     with torch.random.fork_rng(devices=[]):  # loading must not move the caller's random numbers
         model = Transformer(config, d_vocab=metadata["model"]["d_vocab"])
-    load_weights(model, _below("weights/", tensors), source=Path(path))
-    means = _below("means/", tensors)
+    load_weights(model, below("weights/", tensors), source=Path(path))
+    means = below("means/", tensors)
     return {
         "model": model.eval().requires_grad_(False),
         "tokenizer": Tokenizer.from_json(metadata["tokenizer"]),
@@ -82,7 +80,3 @@ def read_circuit(path: Path) -> dict[str, Any]:
         "card": from_plain(Card, metadata["card"]),
         "recipe": metadata["recipe"],
     }
-
-
-def _below(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}

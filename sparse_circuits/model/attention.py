@@ -33,11 +33,16 @@ class Attention(nn.Module):
         self, residual: Float[Tensor, "batch pos d_model"], positions: Tensor | None, taps: Taps
     ) -> Float[Tensor, "batch pos d_model"]:
         """Return what attention adds to the residual stream."""
-        q, k, v = self.project(self.reader(residual, positions, taps), taps)
-        y = sink_attention(*(rearrange(x, "b pos (head d) -> b head pos d", head=self.n_heads) for x in (q, k, v)), self.sink)
-        y = tapped(taps, f"{self.site}.y", rearrange(y, "b head pos d -> b pos (head d)"))
+        y = tapped(taps, f"{self.site}.y", self.attend(*self.project(self.reader(residual, positions, taps), taps)))
         out = tapped(taps, f"{self.site}.resid_delta.pre", self.out(y))
         return tapped(taps, f"{self.site}.resid_delta", abs_topk(out, self.kept_out))
+
+    def attend(
+        self, q: Float[Tensor, "batch pos d_attn"], k: Float[Tensor, "batch pos d_attn"], v: Float[Tensor, "batch pos d_attn"]
+    ) -> Float[Tensor, "batch pos d_attn"]:
+        """Return the heads' outputs, channel for channel those of v."""
+        heads = (rearrange(x, "b pos (head d) -> b head pos d", head=self.n_heads) for x in (q, k, v))
+        return rearrange(sink_attention(*heads, self.sink), "b head pos d -> b pos (head d)")
 
     def project(self, act_in: Float[Tensor, "batch pos d_read"], taps: Taps) -> list[Float[Tensor, "batch pos d_attn"]]:
         """Return q, k and v after AbsTopK, each over all of its heads."""

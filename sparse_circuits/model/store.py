@@ -113,10 +113,20 @@ def model_hash(model: Transformer) -> str:
 def save_model(model: Transformer, folder: Path, *, tokenizer: str) -> None:
     """Write a model without optimizer state: weights, shape, and its tokenizer's JSON, in one file of the folder."""
     metadata = {"config": to_plain(model.config), "d_vocab": model.d_vocab, "tokenizer": tokenizer}
-    weights = model.state_dict()
+    write_tensors(Path(folder) / MODEL_FILE, own_weights(model), kind="model", metadata=metadata)
+
+
+def own_weights(model: Transformer) -> dict[str, Tensor]:
+    """Return the weights that a file has to hold: a tied unembedding is the embedding."""
+    weights = dict(model.state_dict())
     if model.config.tied:
         weights.pop("unembed.weight")
-    write_tensors(Path(folder) / MODEL_FILE, weights, kind="model", metadata=metadata)
+    return weights
+
+
+def below(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return the tensors whose names begin with a prefix, by the rest of their names."""
+    return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
 
 
 class SavedModel(NamedTuple):
@@ -145,9 +155,7 @@ def load_weights(model: Transformer, weights: Mapping[str, Tensor], *, source: P
     Raises:
         UserError: a name or a shape does not fit the model.
     """
-    own = dict(model.state_dict())
-    if model.config.tied:
-        own.pop("unembed.weight")
+    own = own_weights(model)
     if odd := sorted(own.keys() ^ weights.keys()):
         raise UserError(f"{source} does not fit the model: {', '.join(odd[:3])} missing or unexpected; use its own config.")
     for name, tensor in weights.items():

@@ -25,7 +25,9 @@ def tapped(taps: Taps, site: str, value: Tensor) -> Tensor:
     return value if tap is None else tap(value)
 
 
-def record(model: Transformer, tokens: Tensor, sites: str | Iterable[str], *, taps: Taps | None = None) -> dict[str, Tensor]:
+def record(
+    model: Transformer, tokens: Tensor, sites: str | Iterable[str], *, taps: Taps | None = None, at: Tensor | None = None
+) -> dict[str, Tensor]:
     """Return the values of the sites that match, stopping the forward pass behind the last of them.
 
     Args:
@@ -33,6 +35,8 @@ def record(model: Transformer, tokens: Tensor, sites: str | Iterable[str], *, ta
         tokens: Int[Tensor, "batch pos"].
         sites: names or shell-style patterns, such as `*.mlp.post_act`.
         taps: changes to make on the way; a site that is both tapped and recorded is recorded as changed.
+        at: record as a forward pass that reads its logits at this position of each row sees it: from the last MLP on,
+            values are (batch, 1, width).
 
     Returns:
         For each site its value, Float[Tensor, "batch pos width"].
@@ -51,7 +55,7 @@ def record(model: Transformer, tokens: Tensor, sites: str | Iterable[str], *, ta
         return tap
 
     recording = {**(taps or NO_TAPS), **{site: keep(site) for site in wanted}}
-    residual = model.residual(tokens, taps=recording, until=wanted[-1])
+    residual = model.residual(tokens, taps=recording, until=wanted[-1], at=at)
     if FINAL_RMS in wanted:
-        model.read_out(residual, tokens, taps=recording)
+        model.read_out(residual, tokens, taps=recording, at=at)
     return values

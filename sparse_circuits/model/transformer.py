@@ -78,12 +78,13 @@ class Transformer(nn.Module):
         Args:
             tokens: token ids, at most n_ctx a row.
             taps: for each tapped site a function from its value (batch, pos, width) to a value of the same shape.
-            at: read the logits at this position of each row only, which is much cheaper; None: at every position.
+            at: read the logits at this position of each row only, which is much cheaper; None: at every position. From the last
+                MLP on, nothing else is computed, and taps see values (batch, 1, width).
 
         Raises:
             UserError: more tokens than n_ctx, or a tap on a site that does not exist.
         """
-        return self.read_out(self.residual(tokens, taps=taps), tokens, at=at, taps=taps)
+        return self.read_out(self.residual(tokens, taps=taps, at=at), tokens, at=at, taps=taps)
 
     def run_from(
         self,
@@ -111,32 +112,47 @@ class Transformer(nn.Module):
                 f"({starts[0]}, {starts[1]}, ..., {FINAL}), and replace inner sites with taps."
             )
         self._check(tokens, taps)
-        residual = self._stream(value, taps or NO_TAPS, start=site)
+        residual = self._stream(value, taps or NO_TAPS, start=site, at=at)
         return self.read_out(residual, tokens, at=at, taps=taps)
 
     def residual(
-        self, tokens: Int[Tensor, "batch pos"], *, taps: Taps | None = None, until: str = FINAL
-    ) -> Float[Tensor, "batch pos d_model"]:
-        """Return the residual stream before the last norm, or, with `until`, behind the sublayer that holds that site."""
+        self,
+        tokens: Int[Tensor, "batch pos"],
+        *,
+        taps: Taps | None = None,
+        until: str = FINAL,
+        at: Int[Tensor, " batch"] | None = None,
+    ) -> Float[Tensor, "batch pos_or_1 d_model"]:
+        """Return the residual stream before the last norm, or, with `until`, behind the sublayer that holds that site.
+
+        With `at`, it is that of one position of each row.
+        """
         self._check(tokens, taps)
         x = self.embed(tokens)
         if self.config.positions is Positions.added:
             x = x + self.positions.table[: tokens.shape[1]]
-        return self._stream(x, taps or NO_TAPS, until=until)
+        return self._stream(x, taps or NO_TAPS, until=until, at=at)
 
-    def _stream(self, x: Tensor, taps: Taps, *, start: str | None = None, until: str = FINAL) -> Tensor:
+    def _stream(
+        self, x: Tensor, taps: Taps, *, start: str | None = None, until: str = FINAL, at: Tensor | None = None
+    ) -> Tensor:
         """Run the sublayers from the residual site `start` to the one that holds the site `until`."""
         beside = self.positions.table[: x.shape[1]] if self.config.position_width else None
-        started = start is None
+        started, last = start is None, f"{self.config.n_layers - 1}.resid_mid"
         for site, sublayer in self.sublayers():
             started = started or site == start
             if started:
                 x = tapped(taps, site, x)
                 if until == site:
                     return x
+                if at is not None and site == last:  # no later position looks back at these
+                    x = _only(x, at)
+                    beside = None if beside is None else beside[at].unsqueeze(1)
                 x = x + sublayer(x, beside, taps)
                 if until.startswith(sublayer.site):
                     return x
+        if at is not None and start == FINAL:
+            x = _only(x, at)
         return tapped(taps, FINAL, x)
 
     def sublayers(self) -> Iterator[tuple[str, Attention | MLP]]:
@@ -147,20 +163,20 @@ class Transformer(nn.Module):
 
     def read_out(
         self,
-        residual: Float[Tensor, "batch pos d_model"],
+        residual: Float[Tensor, "batch pos_or_1 d_model"],
         tokens: Int[Tensor, "batch pos"],
         *,
         at: Int[Tensor, " batch"] | None = None,
         taps: Taps | None = None,
     ) -> Float[Tensor, "batch *pos d_vocab"]:
-        """Return the logits that the final residual stream and the current tokens give, in float32 or wider."""
-        rms = replaced_rms(residual, taps or NO_TAPS, FINAL_RMS)
-        if at is not None:
-            rows = torch.arange(len(at), device=at.device)
-            residual, tokens = residual[rows, at], tokens[rows, at]
-            rms = None if rms is None else rms[rows, at]
-        logits = self.unembed(self.norm(residual, rms))
+        """Return the logits that the final residual stream and the current tokens give, in float32 or wider.
+
+        With `at`, the stream is that of one position of each row.
+        """
+        logits = self.unembed(self.norm(residual, replaced_rms(residual, taps or NO_TAPS, FINAL_RMS)))
         logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
+        if at is not None:
+            logits, tokens = logits.squeeze(1), tokens[torch.arange(len(at), device=at.device), at]
         return logits if self.bigram is None else logits + self.bigram[tokens]
 
     def loss(self, tokens: Int[Tensor, "batch pos"], targets: Int[Tensor, "batch pos"]) -> Float[Tensor, ""]:
@@ -186,3 +202,8 @@ class Transformer(nn.Module):
         for site in taps or ():
             if site not in self._sites:
                 raise UserError(f'The model has no site "{site}"{nearest(site, self._sites)} to tap.')
+
+
+def _only(x: Tensor, at: Tensor) -> Tensor:
+    """Return one position of each row."""
+    return x[torch.arange(len(at), device=at.device), at].unsqueeze(1)

@@ -101,19 +101,8 @@ def _exact(weight: float) -> float:
 
 
 def _checks(circuit: Circuit) -> list[dict[str, Any]]:
-    """Return the card's scores, with the bounds that a circuit is held to."""
-    card = circuit.card
-    rows = [
-        ("model", "nothing ablated", {}),
-        ("circuit", "everything outside the circuit ablated, calibrated", {"at_most": card.target_loss}),
-        ("circuit_raw", "the same before calibration", {}),
-        ("necessity", "only the circuit's nodes ablated", {"at_least": 0.6}),
-        ("random", f"best of {card.n_random} random circuits of equal size at every site", {"at_least": 0.5}),
-        ("random_calibrated", f"the best of these {card.n_random}, each with a calibration of its own", {}),
-        ("outside", f"as many random live nodes outside ablated: mean of {card.n_outside} draws", {"at_most": 0.3}),
-        ("ablated", "every node ablated", {}),
-    ]
-    return [{"name": name, **to_plain(getattr(card, name)), "about": about, **bound} for name, about, bound in rows]
+    """Return the card's checks, with the bounds that a circuit is held to."""
+    return [to_plain(check) for check in circuit.card.checks]
 
 
 def _example_pair(circuit: Circuit) -> EncodedPair | None:

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import torch
 
-from sparse_circuits.circuits import ExtractConfig, MaskConfig, Means, measure_means
+from sparse_circuits.circuits import CardConfig, ExtractConfig, MaskConfig, Means, measure_means
 from sparse_circuits.data.tokenizer import Tokenizer
 from sparse_circuits.model import ModelConfig, Transformer
 from sparse_circuits.sparsity import SparsityConfig, project_, sparse_budgets
@@ -15,7 +15,11 @@ from sparse_circuits.tasks import Draw, Pair, Task
 LETTERS = ("a", "b", "c", "d", "e", "f", "g", "h")
 CONFIG = ModelConfig(n_layers=1, d_model=32, n_ctx=24, d_head=8)
 EXTRACT = ExtractConfig(
-    masks=MaskConfig(n_steps=150, n_pairs=32), n_train_pairs=128, n_validation_pairs=48, n_held_out_pairs=48, n_random=20
+    masks=MaskConfig(n_steps=150, n_pairs=32, n_edge_steps=60),
+    card=CardConfig(n_random=20, n_partial=8),
+    n_train_pairs=128,
+    n_validation_pairs=48,
+    n_held_out_pairs=48,
 )
 
 

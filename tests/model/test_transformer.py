@@ -127,6 +127,20 @@ def test_logits_at_a_position_are_those_of_the_whole_pass(tokens: torch.Tensor) 
     torch.testing.assert_close(model(tokens, at=at), model(tokens)[torch.arange(3), at])
 
 
+@pytest.mark.parametrize("config", VARIANTS.values(), ids=VARIANTS)
+def test_reading_one_position_computes_no_other_from_the_last_mlp_on(config: ModelConfig) -> None:
+    model, tokens, at = build(config), torch.randint(30, (3, 8)), torch.tensor([0, 4, 7])
+    everywhere, there = record(model, tokens, "*"), record(model, tokens, "*", at=at)
+    for site, value in there.items():
+        if site.startswith("1.mlp.") or site.startswith("final"):
+            assert torch.allclose(value, everywhere[site][torch.arange(3), at].unsqueeze(1), atol=1e-12), site
+        else:
+            assert torch.equal(value, everywhere[site]), site
+    for site in residual_sites(config):
+        from_there = model.run_from(site, everywhere[site], tokens=tokens, at=at)
+        assert torch.allclose(from_there, model(tokens)[torch.arange(3), at], atol=1e-10)
+
+
 def test_no_token_sees_the_future(tokens: torch.Tensor) -> None:
     model = build(SMALL)
     changed = tokens.clone()
@@ -206,6 +220,8 @@ def test_norms_divide_by_what_their_tap_says() -> None:
     assert torch.allclose(model(tokens, taps=taps), logits, atol=1e-10)
     half = model(tokens, taps={"final_rms": lambda rms: 2 * rms}) - model.bigram[tokens]
     assert torch.allclose(2 * half, logits - model.bigram[tokens], atol=1e-10)
-    assert torch.allclose(model(tokens, taps=taps, at=at), model(tokens, taps=taps)[torch.arange(2), at], atol=1e-12)
+    there = record(model, tokens, rms_sites(model.config), at=at)
+    taps = {site: lambda _, rms=rms: rms for site, rms in there.items()}
+    assert torch.allclose(model(tokens, taps=taps, at=at), logits[torch.arange(2), at], atol=1e-10)
     louder = record(model, tokens, "0.mlp.act_in", taps={"0.mlp.rms": lambda rms: rms / 3})["0.mlp.act_in"]
     assert not torch.allclose(louder, record(model, tokens, "0.mlp.act_in")["0.mlp.act_in"])

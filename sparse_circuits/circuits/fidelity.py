@@ -1,0 +1,139 @@
+"""Does a circuit's node do in the circuit what it does in the model? Compared, and swapped between the prompts of a pair.
+
+Source: Drori 2026 (attention patterns of circuits can differ from the model's own); interchange interventions as in causal
+abstraction (Geiger et al. 2021). An interchange gives a node, at every position, the activation that it has on the pair's other
+prompt: in the circuit what it has in the circuit, in the whole model what it has there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+
+import torch
+from einops import rearrange
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from sparse_circuits.circuits.ablate import chain
+from sparse_circuits.circuits.card import Interchange, NodeFidelity
+from sparse_circuits.circuits.margin import PROMPTS_AT_ONCE, TapsOf, answer_margins
+from sparse_circuits.circuits.nodes import Channels
+from sparse_circuits.kernels.sink_attention.reference import attention_pattern
+from sparse_circuits.model import Node, Transformer, record
+from sparse_circuits.model.taps import NO_TAPS, Taps
+from sparse_circuits.tasks import PairBatch, right_margins
+from sparse_circuits.tasks.calibrate import Calibration
+
+
+@torch.no_grad()
+def node_fidelity(model: Transformer, batch: PairBatch, nodes: Channels, taps: Taps) -> list[NodeFidelity]:
+    """Compare each node's activation under the circuit's taps with that in the unpruned model, over the prompts' tokens."""
+    inside, whole = (_activations(model, batch, nodes, each) for each in (taps, NO_TAPS))
+    return [
+        NodeFidelity(str(Node(site, channel)), _correlation(ours, theirs), _relative_error(ours, theirs))
+        for site, channels in nodes.items()
+        for channel, ours, theirs in zip(channels, inside[site].T, whole[site].T, strict=True)
+    ]
+
+
+def _activations(
+    model: Transformer, batch: PairBatch, nodes: Channels, taps: Taps
+) -> dict[str, Float[Tensor, "n_tokens n_channels"]]:
+    rows: dict[str, list[Tensor]] = {site: [] for site in nodes}
+    for tokens, last in zip(batch.tokens.split(PROMPTS_AT_ONCE), batch.last.split(PROMPTS_AT_ONCE), strict=True):
+        is_prompt = torch.arange(tokens.shape[1], device=tokens.device) <= last.unsqueeze(1)
+        for site, value in record(model, tokens, list(nodes), taps=taps).items():
+            rows[site].append(value[is_prompt][:, nodes[site]].double())
+    return {site: torch.cat(parts) for site, parts in rows.items()}
+
+
+def _correlation(first: Tensor, second: Tensor) -> float:
+    first, second = first - first.mean(), second - second.mean()
+    length = (first.norm() * second.norm()).item()
+    return (first @ second).item() / length if length else 0.0
+
+
+def _relative_error(ours: Tensor, theirs: Tensor) -> float:
+    size = theirs.norm().item()
+    return (ours - theirs).norm().item() / size if size else 0.0
+
+
+@torch.no_grad()
+def pattern_errors(model: Transformer, batch: PairBatch, nodes: Channels, taps: Taps) -> dict[str, float]:
+    """Return for every head in which the circuit has a node by how much its attention differs from the model's own.
+
+    The mean, over the prompts' query positions, of the summed absolute difference of attention weights, the sink's included:
+    from 0 to 2.
+    """
+    heads = sorted(
+        {(int(site.split(".")[0]), c // model.config.d_head) for site in nodes if site[-1] in "qkv" for c in nodes[site]}
+    )
+    totals, n_queries = dict.fromkeys(heads, 0.0), 0
+    for tokens, last in zip(batch.tokens.split(PROMPTS_AT_ONCE), batch.last.split(PROMPTS_AT_ONCE), strict=True):
+        is_prompt = torch.arange(tokens.shape[1], device=tokens.device) <= last.unsqueeze(1)
+        n_queries += int(is_prompt.sum())
+        ours, theirs = (_patterns(model, tokens, heads, each) for each in (taps, NO_TAPS))
+        for head in heads:
+            totals[head] += (ours[head] - theirs[head]).abs().sum(-1)[is_prompt].sum().item()
+    return {f"{layer}.attn head {head}": total / n_queries for (layer, head), total in totals.items()}
+
+
+def _patterns(
+    model: Transformer, tokens: Int[Tensor, "batch pos"], heads: Iterable[tuple[int, int]], taps: Taps
+) -> dict[tuple[int, int], Float[Tensor, "batch query key_or_sink"]]:
+    sites = sorted({f"{layer}.attn.{name}" for layer, _ in heads for name in "qk"})
+    values = record(model, tokens, sites, taps=taps) if sites else {}
+    patterns = {}
+    for layer, head in heads:
+        split = (rearrange(values[f"{layer}.attn.{n}"], "b p (h d) -> b h p d", d=model.config.d_head) for n in "qk")
+        q, k = (x[:, head : head + 1] for x in split)
+        sink = model.layers[layer].attn.sink
+        pattern = attention_pattern(q, k, None if sink is None else sink[head : head + 1]).squeeze(1)
+        patterns[layer, head] = torch.cat([pattern, 1 - pattern.sum(-1, keepdim=True)], dim=-1)
+    return patterns
+
+
+@torch.no_grad()
+def interchange(model: Transformer, batch: PairBatch, nodes: Channels, taps: Taps, calibration: Calibration) -> Interchange:
+    """Swap nodes between the two prompts of a pair, one at a time and all together, in the circuit and in the whole model."""
+    runs = ((taps, calibration), (NO_TAPS, Calibration()))
+    before = [calibrated(answer_margins(model, batch, taps=own)) for own, calibrated in runs]
+
+    def shifts(swapped: Channels) -> list[Tensor]:
+        after = [
+            calibrated(answer_margins(model, batch, taps=_swapped(model, batch, swapped, own))) for own, calibrated in runs
+        ]
+        return [late - early for late, early in zip(after, before, strict=True)]
+
+    towards_other = -right_margins(torch.ones_like(before[0]))
+    singles = [
+        [(shift * towards_other).mean().item() for shift in shifts({site: [channel]})]
+        for site, channels in nodes.items()
+        for channel in channels
+    ]
+    predicted, found = torch.tensor(singles, dtype=torch.float64).T
+    flips = [((early + shift) * early < 0).double().mean().item() for early, shift in zip(before, shifts(nodes), strict=True)]
+    weight = predicted.abs()
+    return Interchange(
+        correlation=_correlation(predicted, found),
+        same_sign=((predicted * found > 0) * weight).sum().item() / max(weight.sum().item(), 1e-12),
+        all_in_circuit=flips[0],
+        all_in_model=flips[1],
+    )
+
+
+def _swapped(model: Transformer, batch: PairBatch, swapped: Channels, taps: Taps) -> TapsOf:
+    """Return taps under which these nodes take the activations of the pair's other prompt."""
+    sites = list(swapped)
+
+    def taps_of(rows: Int[Tensor, " n_rows"], tokens: Int[Tensor, "n_rows pos"]) -> Taps:
+        others = (rows + batch.n_pairs) % len(batch.last)
+        values = record(model, batch.tokens[others, : tokens.shape[1]], sites, taps=taps, at=batch.last[others])
+        return chain(taps, {site: _taking(values[site], swapped[site]) for site in sites})
+
+    return taps_of
+
+
+def _taking(other: Tensor, channels: Iterable[int]) -> Callable[[Tensor], Tensor]:
+    index = torch.tensor(list(channels), device=other.device)
+    return lambda value: value.index_copy(-1, index, other[..., index])

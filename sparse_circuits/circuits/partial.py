@@ -1,0 +1,70 @@
+"""Partial ablation: what is outside a circuit is removed at random, for every pair of prompts another part of it.
+
+A circuit that the model uses holds everywhere between nothing and everything removed. One pass over a batch tries as many
+parts as it has pairs: pair i has a rate r_i and of every node a variate u, and removes the outside nodes with u < r_i. An
+edge's variate is the fractional part of the sum of its ends', which is as uniform; both ends are in the circuit, where theirs
+are not in use.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from sparse_circuits.circuits.ablate import StandIn, chain
+from sparse_circuits.circuits.cuts import cut_taps, scaled_cuts
+from sparse_circuits.circuits.edges import Edge
+from sparse_circuits.circuits.margin import TapsOf
+from sparse_circuits.circuits.nodes import by_site, count_nodes, mark, offsets
+from sparse_circuits.circuits.subgraph import Subgraph, cut_edges
+from sparse_circuits.model import Transformer
+from sparse_circuits.model.taps import Taps
+
+
+class Parts(NamedTuple):
+    """A part of the model to remove for every prompt; both prompts of a pair have the same."""
+
+    rates: Float[Tensor, "n_prompts 1"]
+    """Probability that something outside is removed."""
+    variates: Float[Tensor, "n_prompts node"]
+    """Uniform on [0, 1)."""
+
+
+def draw_parts(model: Transformer, *, n_pairs: int, rate: float | None = None, seed: int) -> Parts:
+    """Draw parts to remove, at one rate, or at rates that are themselves spread evenly from 0 to 1."""
+    generator = torch.Generator().manual_seed(seed)
+    even = (torch.randperm(n_pairs, generator=generator) + 0.5) / n_pairs
+    rates = even if rate is None else torch.full((n_pairs,), rate)
+    variates = torch.rand(n_pairs, count_nodes(model.config), generator=generator)
+    device = model.embed.weight.device
+    return Parts(rates.repeat(2).unsqueeze(1).to(device), variates.repeat(2, 1).to(device))
+
+
+def partial_taps(model: Transformer, subgraph: Subgraph, stand_in: StandIn, parts: Parts) -> TapsOf:
+    """Return taps that remove from every prompt its part of what is outside the subgraph: nodes, and edges among the kept."""
+    kept, cut = mark(subgraph.nodes, model.config).to(parts.rates.device), cut_edges(model, subgraph)
+
+    def taps_of(rows: Int[Tensor, " n_rows"], tokens: Int[Tensor, "n_rows pos"]) -> Taps:
+        rates, variates = parts.rates[rows], parts.variates[rows]
+        spared = kept | (variates >= rates)
+        nodes = {site: _spare(row, stand_in, site) for site, row in by_site(spared, model.config).items()}
+        share = (_edge_variates(variates, cut, model) < rates).to(model.embed.weight.dtype)
+        return chain(nodes, cut_taps(model, scaled_cuts(cut, share), stand_in))
+
+    return taps_of
+
+
+def _spare(spared: Bool[Tensor, "n_rows width"], stand_in: StandIn, site: str) -> Callable[[Tensor], Tensor]:
+    return lambda value: torch.where(spared.unsqueeze(1), value, stand_in(site, value))
+
+
+def _edge_variates(
+    variates: Float[Tensor, "n_rows node"], edges: list[Edge], model: Transformer
+) -> Float[Tensor, "n_rows edge"]:
+    start = offsets(model.config)
+    sources, targets = ([start[edge[end].site] + edge[end].channel for edge in edges] for end in (0, 1))
+    return (variates[:, sources] + variates[:, targets]).frac()

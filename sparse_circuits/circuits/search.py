@@ -1,0 +1,229 @@
+"""The search for a circuit: everything that looks at train and validation pairs, and nothing that judges.
+
+1. Learn a mask over nodes (discover.py); on validation pairs, find the smallest top-k set whose calibrated loss reaches the
+   target: alone and, where the objective is `partial` or `adversarial`, with random parts of the outside left in place. The
+   larger of the two is the circuit's validation loss in all that follows.
+2. Learn a mask over the edges among these nodes; discretise it likewise.
+3. Clean up, to a circuit in which every node and every edge is needed.
+The controls of the card go the very same way with nonsense for a task, or with a model that knows nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import nullcontext
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from sparse_circuits.circuits.ablate import Ablation, StandIn, stand_in
+from sparse_circuits.circuits.clean_up import Piece, clean_up
+from sparse_circuits.circuits.discover import MaskConfig, Units, edge_units, learn_mask, node_units, tied_qk
+from sparse_circuits.circuits.discretise import Discrete, Margins, discretise
+from sparse_circuits.circuits.edges import Edge
+from sparse_circuits.circuits.margin import TapsOf, answer_margins, frozen_norms, residual_streams, score
+from sparse_circuits.circuits.means import Means
+from sparse_circuits.circuits.nodes import channels_of
+from sparse_circuits.circuits.objective import Objective
+from sparse_circuits.circuits.partial import draw_parts, partial_taps
+from sparse_circuits.circuits.sampler import TaskPairs
+from sparse_circuits.circuits.subgraph import Subgraph, subgraph_taps
+from sparse_circuits.model import Transformer
+from sparse_circuits.model.sites import FINAL
+from sparse_circuits.model.taps import Taps
+from sparse_circuits.run import Autocast
+from sparse_circuits.tasks.calibrate import Calibration
+from sparse_circuits.training.loop import Track
+
+
+class Found(NamedTuple):
+    """A circuit, before anything was held against it."""
+
+    subgraph: Subgraph
+    calibration: Calibration
+    without: dict[Piece, float]
+    """The certificate: validation loss without each node and each edge."""
+    n_ranked: int
+    """Top-ranked nodes that reached the target, before edges and clean-up."""
+
+
+class Search:
+    """What a search works on.
+
+    Args:
+        model: the model.
+        pairs: the task's.
+        means: what ablated nodes stand at (those of zero ablation are zeros).
+        config: how masks are learned.
+        target_loss: what the circuit has to reach on validation pairs, in nats.
+        max_scale: bound of the calibration.
+        seed: of masks and draws.
+        autocast: for mask learning; whatever is measured is in the model's own precision.
+        track: where mask learning's metrics go.
+    """
+
+    def __init__(
+        self,
+        model: Transformer,
+        pairs: TaskPairs,
+        means: Means,
+        config: MaskConfig,
+        *,
+        target_loss: float,
+        max_scale: float,
+        seed: int = 0,
+        autocast: Autocast = nullcontext,
+        track: Track | None = None,
+    ) -> None:
+        self.model, self.pairs, self.config, self.seed = model, pairs, config, seed
+        self.means = means.zeroed() if config.ablation is Ablation.zero else means
+        self.parts = draw_parts(model, n_pairs=pairs.validation.n_pairs, seed=seed)
+        self.target_loss, self.max_scale = target_loss, max_scale
+        self.autocast, self.track = autocast, track
+
+    @property
+    def learning_stand_in(self) -> StandIn:
+        """What stands in for removed nodes while masks are learned."""
+        return stand_in(self.config.ablation, self.model, self.means, seed=self.seed)
+
+    def with_masks(self, config: MaskConfig) -> Search:
+        """Return the same search with masks learned in another way."""
+        return self._like(self.model, self.pairs, self.means, config, seed=self.seed)
+
+    def on(self, pairs: TaskPairs, *, seed: int) -> Search:
+        """Return the same search for other pairs."""
+        return self._like(self.model, pairs, self.means, self.config, seed=seed)
+
+    def inside(self, model: Transformer, means: Means) -> Search:
+        """Return the same search in another model."""
+        return self._like(model, self.pairs, means, self.config, seed=self.seed)
+
+    def _like(self, model: Transformer, pairs: TaskPairs, means: Means, config: MaskConfig, *, seed: int) -> Search:
+        bounds = {"target_loss": self.target_loss, "max_scale": self.max_scale}
+        return Search(model, pairs, means, config, **bounds, seed=seed, autocast=self.autocast)
+
+    def run(self) -> Found | None:
+        """Search to the end; None where no set of nodes reaches the target."""
+        nodes = self.nodes()
+        return None if nodes is None else self.refine(nodes)
+
+    def learn_nodes(self) -> Float[Tensor, " node"]:
+        """Return the mask parameters of all nodes."""
+        units = node_units(self.model, self.learning_stand_in, self.config)
+        tie = tied_qk(self.model.config).to(self._device) if self.config.tied_qk else None
+        return self._learn(units, n_steps=self.config.n_steps, tie=tie)
+
+    def nodes(self) -> Discrete | None:
+        """Return the smallest set of top-ranked nodes that reaches the target."""
+        mask = self.learn_nodes()
+        return self.discretise_nodes(mask, start=int((mask > 0).sum()))
+
+    def discretise_nodes(self, rank: Float[Tensor, " node"], *, start: int) -> Discrete | None:
+        """Return the smallest set of nodes by any ranking that reaches the target."""
+
+        def margins(kept: Bool[Tensor, " node"]) -> Float[Tensor, "n_runs n_prompts"]:
+            return self.margins(Subgraph(channels_of(kept, self.model.config)))
+
+        return self._discretise(rank, margins, start=start)
+
+    def refine(self, nodes: Discrete) -> Found:
+        """Return what is left of these nodes and the edges among them when every edge and node is needed."""
+        subgraph = Subgraph.whole(self.model, channels_of(nodes.kept, self.model.config))
+        calibration = nodes.calibration
+        if self.config.n_edge_steps and subgraph.edges:
+            edges, calibration = self._edges(subgraph)
+            subgraph = subgraph._replace(edges=edges)
+
+        cleaned = clean_up(subgraph, lambda base: Nearby(self, base, calibration), target_loss=self.target_loss)
+        return Found(cleaned.subgraph, calibration, cleaned.without, n_ranked=int(nodes.kept.sum()))
+
+    def _edges(self, subgraph: Subgraph) -> tuple[list[Edge], Calibration]:
+        generator = torch.Generator().manual_seed(self.seed)
+        units = edge_units(self.model, self.learning_stand_in, self.config, subgraph, generator=generator)
+        mask = self._learn(units, n_steps=self.config.n_edge_steps)
+
+        def chosen(kept: Bool[Tensor, " edge"]) -> list[Edge]:
+            return [edge for edge, is_kept in zip(subgraph.edges, kept.tolist(), strict=True) if is_kept]
+
+        def margins(kept: Bool[Tensor, " edge"]) -> Float[Tensor, "n_runs n_prompts"]:
+            return self.margins(subgraph._replace(edges=chosen(kept)))
+
+        found = self._discretise(mask, margins, start=int((mask > 0).sum()))
+        # With all of its edges the subgraph reaches the target, so something is found.
+        return chosen(found.kept), found.calibration
+
+    @torch.no_grad()
+    def margins(self, subgraph: Subgraph) -> Float[Tensor, "n_runs n_prompts"]:
+        """Return what a part of the model says on validation pairs: alone and, unless the objective is `full`, with random
+        parts of the outside, every pair with another."""
+        return torch.stack([answer_margins(self.model, self.pairs.validation, taps=taps) for taps in self.runs(subgraph)])
+
+    def runs(self, subgraph: Subgraph) -> Iterator[Taps | TapsOf]:
+        """Yield the taps of each run in which a subgraph has to reach the target."""
+        runs: list[Taps | TapsOf] = [subgraph_taps(self.model, subgraph, self.means)]
+        if self.config.objective is not Objective.full:
+            runs.append(partial_taps(self.model, subgraph, self.means, self.parts))
+        for taps in runs:
+            yield frozen_norms(self.model, self.pairs.validation, taps) if self.config.frozen_norms else taps
+
+    def _learn(self, units: Units, *, n_steps: int, tie: Tensor | None = None) -> Tensor:
+        return learn_mask(
+            self.model,
+            self.pairs.train,
+            units,
+            config=self.config,
+            n_steps=n_steps,
+            tie=tie,
+            seed=self.seed,
+            autocast=self.autocast,
+            track=self.track,
+        )
+
+    def _discretise(self, rank: Tensor, margins: Margins, *, start: int) -> Discrete | None:
+        return discretise(rank, margins, start=start, target_loss=self.target_loss, max_scale=self.max_scale)
+
+    @property
+    def _device(self) -> torch.device:
+        return self.model.embed.weight.device
+
+
+class Nearby:
+    """The validation loss of subgraphs that differ in a few pieces from one that has run: all before these is taken from there.
+
+    A subgraph whose first run misses the target is not run again: what is returned is then that run's loss.
+    """
+
+    @torch.no_grad()
+    def __init__(self, search: Search, base: Subgraph, calibration: Calibration) -> None:
+        self.search, self.calibration, self.pieces = search, calibration, set(base.pieces())
+        batch = search.pairs.validation
+        self.streams = [residual_streams(search.model, batch, taps=taps) for taps in search.runs(base)]
+
+    @torch.no_grad()
+    def __call__(self, subgraph: Subgraph) -> float:
+        """Return the largest loss of its runs, up to the first that misses the target."""
+        site, search = self._first_difference(subgraph), self.search
+        worst = 0.0
+        for taps, streams in zip(search.runs(subgraph), self.streams, strict=True):
+            margin = answer_margins(search.model, search.pairs.validation, taps=taps, start=streams[site])
+            worst = max(worst, score(self.calibration(margin)).loss)
+            if worst > search.target_loss:
+                break
+        return worst
+
+    def _first_difference(self, subgraph: Subgraph) -> str:
+        """Return the residual site before the first sublayer in which the subgraph is another."""
+        sites = list(self.streams[0])
+        changed = self.pieces.symmetric_difference(subgraph.pieces())
+        return min((_site_before(piece, sites) for piece in changed), key=sites.index, default=sites[-1])
+
+
+def _site_before(piece: Piece, sites: list[str]) -> str:
+    """Return where the stream is read by the sublayer of a piece; the last norm's is taken up before the last sublayer."""
+    site = piece.target.site if isinstance(piece, Edge) else piece.site
+    if site == FINAL:
+        return sites[-1]
+    layer, sublayer, _ = site.split(".")
+    return f"{layer}.{'resid_in' if sublayer == 'attn' else 'resid_mid'}"

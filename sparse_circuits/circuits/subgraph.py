@@ -1,0 +1,54 @@
+"""Part of a model: some of its nodes, and of the weights between them some. All that is not in it is ablated."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from sparse_circuits.circuits.ablate import StandIn, ablation_taps, chain
+from sparse_circuits.circuits.cuts import cut_taps, cuts_of
+from sparse_circuits.circuits.edges import Edge, circuit_edges
+from sparse_circuits.circuits.nodes import Channels, mark
+from sparse_circuits.model import Node, Transformer
+from sparse_circuits.model.taps import Taps
+
+
+class Subgraph(NamedTuple):
+    """Nodes, and edges between them."""
+
+    nodes: dict[str, list[int]]
+    """Channels of every site that has any, in firing order."""
+    edges: list[Edge] | None = None
+    """Kept weights; a nonzero weight between two nodes that is not listed is cut. None: none is cut."""
+
+    @classmethod
+    def whole(cls, model: Transformer, nodes: Channels) -> Subgraph:
+        """Return these nodes with every weight that the model has between them listed."""
+        return cls({site: list(channels) for site, channels in nodes.items()}, circuit_edges(model, nodes))
+
+    def pieces(self) -> Iterator[Node | Edge]:
+        """Yield every node, then every edge."""
+        yield from (Node(site, channel) for site, channels in self.nodes.items() for channel in channels)
+        yield from self.edges
+
+    def without(self, *pieces: Node | Edge) -> Subgraph:
+        """Return the rest; with a node go its edges."""
+        gone = set(pieces)
+        nodes = {site: [c for c in channels if Node(site, c) not in gone] for site, channels in self.nodes.items()}
+        edges = [edge for edge in self.edges if not {edge, edge.source, edge.target} & gone]
+        return Subgraph({site: channels for site, channels in nodes.items() if channels}, edges)
+
+
+def cut_edges(model: Transformer, subgraph: Subgraph) -> list[Edge]:
+    """Return the model's weights between the subgraph's nodes that are not in it."""
+    if subgraph.edges is None:
+        return []
+    kept = set(subgraph.edges)
+    return [edge for edge in circuit_edges(model, subgraph.nodes) if edge not in kept]
+
+
+def subgraph_taps(model: Transformer, subgraph: Subgraph, stand_in: StandIn) -> Taps:
+    """Return taps that ablate every node outside and cut every edge outside, on the reader's side."""
+    cuts = cuts_of(cut_edges(model, subgraph), model.embed.weight.device)
+    nodes = ablation_taps(mark(subgraph.nodes, model.config), stand_in, model.config)
+    return chain(nodes, cut_taps(model, cuts, stand_in))
