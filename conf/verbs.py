@@ -5,10 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from sparse_circuits.circuits import ExtractConfig
+from sparse_circuits.circuits import Budget, ExtractConfig
+from sparse_circuits.circuits.attack import AttackConfig
 from sparse_circuits.data import DataConfig
 from sparse_circuits.data.words import Split
 from sparse_circuits.training.config import TrainConfig
+
+DEFAULT_RUN = Path("runs/train")
 
 
 @dataclass(frozen=True)
@@ -20,7 +23,7 @@ class DataVerb(DataConfig):
 class TrainVerb(TrainConfig):
     """Train a weight-sparse transformer."""
 
-    run: Path = Path("runs/train")
+    run: Path = DEFAULT_RUN
     """Run folder to write; in a multirun each job writes a folder of its number in it."""
     resume: bool = False
     """Go on with the run in that folder."""
@@ -36,6 +39,8 @@ class TasksVerb:
 
     run: Path | None = None
     """Run folder whose tokenizer and model are examined."""
+    checkpoint: str | None = None
+    """Model that comes with the package, as pretrained:NAME, or a run folder, in the place of `run`."""
     tokenizer: Path | None = None
     """A tokenizer.json to examine without a model."""
     tasks: list[str] = field(default_factory=lambda: ["all"])
@@ -50,10 +55,16 @@ class TasksVerb:
 
 @dataclass(frozen=True)
 class ExtractVerb:
-    """Extract the circuit behind each task from the model of a run."""
+    """Extract the circuit behind each task from the model of a run, or from one that comes with the package."""
 
-    run: Path = Path("runs/train")
-    """Run folder with the model; circuits go to its circuits/."""
+    run: Path = DEFAULT_RUN
+    """Run folder with the model; circuits go to its circuits/ (of a pretrained model, unless said otherwise, to runs/NAME)."""
+    checkpoint: str | None = None
+    """Model of another place: pretrained:NAME, or a run folder; null: the run's own."""
+    budget: Budget = Budget.quick
+    """Tuning of mask learning: none, minutes, or as the paper (sets extract.tune.budget)."""
+    task: str | None = None
+    """One task, in the place of `tasks`."""
     tasks: list[str] = field(default_factory=lambda: ["all"])
     """Tasks: names, pairs.jsonl, module:TASK, or all."""
     keep_going: bool = False
@@ -65,10 +76,22 @@ class ExtractVerb:
 
 
 @dataclass(frozen=True)
+class AttackVerb:
+    """Let circuits propose inputs that should fool their whole model, and run them beside random ones."""
+
+    run: Path = DEFAULT_RUN
+    """Run folder with the circuits; what they find goes to its attacks/."""
+    tasks: list[str] = field(default_factory=lambda: ["all"])
+    """Tasks whose circuits attack: names, pairs.jsonl, module:TASK, or all of the twenty that the run has a circuit of."""
+    attack: AttackConfig = field(default_factory=AttackConfig)
+    """How inputs are searched."""
+
+
+@dataclass(frozen=True)
 class ReportVerb:
     """Write a run's report: one self-contained page."""
 
-    run: Path = Path("runs/train")
+    run: Path = DEFAULT_RUN
     """Run folder to report on."""
 
 
@@ -87,6 +110,7 @@ VERBS = {
     "train": TrainVerb,
     "tasks": TasksVerb,
     "extract": ExtractVerb,
+    "attack": AttackVerb,
     "report": ReportVerb,
     "quickstart": QuickstartVerb,
 }

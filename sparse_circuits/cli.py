@@ -17,6 +17,7 @@ VERBS = {
     "train": "train a weight-sparse transformer",
     "tasks": "examine the tasks with a tokenizer and a model: the doctor",
     "extract": "extract the circuit behind each task from a trained model",
+    "attack": "let circuits propose inputs that fool the whole model, beside random ones",
     "report": "write a run's report, one self-contained page",
 }
 HELP = f"""sparse-circuits VERB [setting=value ...]

@@ -8,8 +8,9 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
@@ -32,6 +33,7 @@ from sparse_circuits.data.words import Split
 from sparse_circuits.errors import UserError
 from sparse_circuits.model import Transformer
 from sparse_circuits.plain import from_plain, to_plain
+from sparse_circuits.pretrained import load_pretrained
 from sparse_circuits.report import write_report
 from sparse_circuits.run import rank, read_json, write_json
 from sparse_circuits.tasks import (
@@ -52,6 +54,7 @@ from sparse_circuits.training.pretrain import MakeEvaluator, pretrain
 
 MEANS_TOKENS = 200_000
 EXAMPLE = "single_double_quote"
+PRETRAINED = "pretrained:"
 
 HEADERS = {
     "name": "task",
@@ -130,13 +133,17 @@ def evaluate_tasks(tasks: Sequence[Task], console: Console, *, all_or_none: bool
 
 def tasks(config: TasksVerb, console: Console) -> list[Diagnosis]:
     """Examine tasks and print the doctor's table."""
-    if (config.run is None) == (config.tokenizer is None):
-        raise UserError("Say what to examine: run=RUN_FOLDER for its model and tokenizer, or tokenizer=tokenizer.json alone.")
+    if [config.run, config.checkpoint, config.tokenizer].count(None) != 2:
+        raise UserError(
+            "Say what to examine: run=RUN_FOLDER or checkpoint=pretrained:NAME for its model and tokenizer, or"
+            " tokenizer=tokenizer.json alone."
+        )
     model = None
-    if config.run:
-        model, tokenizer = load_trained(config.run)
-    else:
+    if config.tokenizer:
         tokenizer = Tokenizer.load(config.tokenizer)
+    else:
+        subject = subject_of(config.run or DEFAULT_RUN, config.checkpoint)
+        model, tokenizer = subject.model, subject.tokenizer
     diagnoses = examine(
         find_tasks(config.tasks),
         tokenizer,
@@ -166,15 +173,16 @@ def find_tasks(references: Sequence[str]) -> list[Task]:
 
 def extract_circuits(config: ExtractVerb, console: Console) -> list[Circuit]:
     """Extract the circuits of tasks; with keep_going, one that cannot be extracted is named with the reason and left out."""
-    trained = load_trained(config.run)
-    means = means_of(config.run, trained.model)
+    subject = subject_of(config.run, config.checkpoint)
+    means = subject.means()
     circuits = []
-    for task in find_tasks(config.tasks):
-        path = circuit_path(config.run, task.name)
+    for task in find_tasks([config.task] if config.task else config.tasks):
+        path = circuit_path(subject.folder, task.name)
         try:
             if config.overwrite or not path.exists():
                 console.print(f"extracting {task.name} ...")
-                extract(trained.model, task, trained.tokenizer, means, config=config.extract).save(path)
+                storage = subject.folder / "tuning" / f"{task.name}.sqlite"
+                extract(subject.model, task, subject.tokenizer, means, config=config.extract, storage=storage).save(path)
             circuits.append(Circuit.load(path))
         except UserError as error:
             if not config.keep_going:
@@ -199,6 +207,32 @@ def attack(config: AttackVerb, console: Console) -> list[AttackReport]:
         console.print(attack_text(found), markup=False, highlight=False, soft_wrap=True)
         reports.append(found)
     return reports
+
+
+class Subject(NamedTuple):
+    """A model that verbs work on, and the folder that they write to."""
+
+    folder: Path
+    model: Transformer
+    tokenizer: Tokenizer
+    means: Callable[[], Means]
+    """Its mean activations; measured when they are first asked for."""
+
+
+def subject_of(run: Path, checkpoint: str | None) -> Subject:
+    """Return the model of a run folder, of another, or one that comes with the package (`pretrained:NAME`).
+
+    Raises:
+        UserError: there is no such model.
+    """
+    if checkpoint and checkpoint.startswith(PRETRAINED):
+        name = checkpoint.removeprefix(PRETRAINED)
+        pretrained = load_pretrained(name)
+        folder = DEFAULT_RUN.with_name(name) if run == DEFAULT_RUN else run
+        return Subject(folder, pretrained.model, pretrained.tokenizer, lambda: pretrained.means)
+    source = Path(checkpoint) if checkpoint else run
+    trained = load_trained(source)
+    return Subject(run, trained.model, trained.tokenizer, partial(means_of, source, trained.model))
 
 
 def circuit_path(run: Path, task: str) -> Path:

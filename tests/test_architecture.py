@@ -23,8 +23,10 @@ MAY_IMPORT = {
     "circuits": {"circuits", "tasks", "training", "sparsity", "model", "data", "kernels"},
     "report": {"report", "circuits", "tasks", "training", "sparsity", "model", "data", "kernels"},
 }
+MAY_IMPORT["interop"] = MAY_IMPORT["report"] - {"report"} | {"interop"}
+MAY_IMPORT["pretrained"] = MAY_IMPORT["circuits"] | {"circuits", "pretrained"}
 MAY_IMPORT["conf"] = MAY_IMPORT["report"] | {"conf"}
-MAY_IMPORT["walk"] = MAY_IMPORT["cli"] = MAY_IMPORT["conf"] | {"walk", "cli"}
+MAY_IMPORT["walk"] = MAY_IMPORT["cli"] = MAY_IMPORT["conf"] | {"walk", "cli", "interop", "pretrained"}
 
 
 def imported_rooms(file: Path) -> set[str]:

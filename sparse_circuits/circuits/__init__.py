@@ -9,9 +9,11 @@ from sparse_circuits.circuits.extract import ExtractConfig, extract
 from sparse_circuits.circuits.faithfulness import CardConfig
 from sparse_circuits.circuits.means import Means, load_means, measure_means, save_means
 from sparse_circuits.circuits.objective import Objective
+from sparse_circuits.circuits.tune import Budget, TuneConfig
 
 __all__ = [
     "Ablation",
+    "Budget",
     "Card",
     "CardConfig",
     "Check",
@@ -23,6 +25,7 @@ __all__ = [
     "Objective",
     "Prediction",
     "TokenLink",
+    "TuneConfig",
     "extract",
     "load_means",
     "measure_means",
