@@ -9,6 +9,7 @@ from sparse_circuits.circuits import Budget, ExtractConfig
 from sparse_circuits.circuits.attack import AttackConfig
 from sparse_circuits.data import DataConfig
 from sparse_circuits.data.words import Split
+from sparse_circuits.interop import Format
 from sparse_circuits.training.config import TrainConfig
 
 DEFAULT_RUN = Path("runs/train")
@@ -88,6 +89,18 @@ class AttackVerb:
 
 
 @dataclass(frozen=True)
+class ExportVerb:
+    """Write circuits in other programs' formats: a stand-alone numpy program, GraphML, DOT, JSON, CSV."""
+
+    run: Path = DEFAULT_RUN
+    """Run folder with the circuits; what is written goes to its exports/."""
+    tasks: list[str] = field(default_factory=lambda: ["all"])
+    """Tasks whose circuits are written: names, pairs.jsonl, module:TASK, or all of the twenty that the run has a circuit of."""
+    to: Format = Format.python
+    """What to write."""
+
+
+@dataclass(frozen=True)
 class ReportVerb:
     """Write a run's report: one self-contained page."""
 
@@ -111,6 +124,7 @@ VERBS = {
     "tasks": TasksVerb,
     "extract": ExtractVerb,
     "attack": AttackVerb,
+    "export": ExportVerb,
     "report": ReportVerb,
     "quickstart": QuickstartVerb,
 }

@@ -18,6 +18,7 @@ VERBS = {
     "tasks": "examine the tasks with a tokenizer and a model: the doctor",
     "extract": "extract the circuit behind each task from a trained model",
     "attack": "let circuits propose inputs that fool the whole model, beside random ones",
+    "export": "write circuits as a numpy program, GraphML, DOT, JSON or CSV",
     "report": "write a run's report, one self-contained page",
 }
 HELP = f"""sparse-circuits VERB [setting=value ...]
@@ -72,7 +73,7 @@ def _work(verb: str) -> Callable[[Any], None]:
 
     from sparse_circuits import walk
 
-    do = getattr(walk, "extract_circuits" if verb == "extract" else verb)
+    do = getattr(walk, {"extract": "extract_circuits", "export": "export_circuits"}.get(verb, verb))
     return lambda config: do(config, Console())
 
 

@@ -27,10 +27,21 @@ from sparse_circuits.circuits import (
 from sparse_circuits.circuits.attack import run_attack
 from sparse_circuits.circuits.attack_report import AttackReport, attack_table, attack_text
 from sparse_circuits.circuits.means import MEANS_FILE
-from sparse_circuits.conf.verbs import AttackVerb, DataVerb, ExtractVerb, QuickstartVerb, ReportVerb, TasksVerb, TrainVerb
+from sparse_circuits.conf.verbs import (
+    DEFAULT_RUN,
+    AttackVerb,
+    DataVerb,
+    ExportVerb,
+    ExtractVerb,
+    QuickstartVerb,
+    ReportVerb,
+    TasksVerb,
+    TrainVerb,
+)
 from sparse_circuits.data import DataConfig, Loader, Tokenizer, prepare
 from sparse_circuits.data.words import Split
 from sparse_circuits.errors import UserError
+from sparse_circuits.interop import Format, export
 from sparse_circuits.model import Transformer
 from sparse_circuits.plain import from_plain, to_plain
 from sparse_circuits.pretrained import load_pretrained
@@ -194,19 +205,39 @@ def extract_circuits(config: ExtractVerb, console: Console) -> list[Circuit]:
 
 def attack(config: AttackVerb, console: Console) -> list[AttackReport]:
     """Attack a run's model with its circuits, and print and keep what came of it."""
-    chosen = find_tasks(config.tasks)
-    if "all" in config.tasks:
-        chosen = [task for task in chosen if circuit_path(config.run, task.name).exists()]
-    if not chosen:
-        raise UserError(f"{config.run} holds no circuit of the twenty tasks: extract some, or name others in tasks.")
     reports = []
-    for task in chosen:
+    for task in tasks_with_circuit(config.run, config.tasks):
         found = run_attack(Circuit.load(circuit_path(config.run, task.name)), task, config=config.attack)
         write_json(config.run / "attacks" / f"{task.name}.json", to_plain(found))
         console.print(attack_table(found))
         console.print(attack_text(found), markup=False, highlight=False, soft_wrap=True)
         reports.append(found)
     return reports
+
+
+def export_circuits(config: ExportVerb, console: Console) -> list[Path]:
+    """Write a run's circuits in another format, and print where they are."""
+    suffix = "py" if config.to is Format.python else config.to.name
+    written = []
+    for task in tasks_with_circuit(config.run, config.tasks):
+        path = config.run / "exports" / f"{task.name}.{suffix}"
+        written += export(Circuit.load(circuit_path(config.run, task.name)), config.to, path)
+    console.print("\n".join(map(str, written)), soft_wrap=True)
+    return written
+
+
+def tasks_with_circuit(run: Path, references: Sequence[str]) -> list[Task]:
+    """Return the tasks that the references name, `all` standing for those of the twenty that the run has a circuit of.
+
+    Raises:
+        UserError: there are none.
+    """
+    chosen = find_tasks(references)
+    if "all" in references:
+        chosen = [task for task in chosen if circuit_path(run, task.name).exists()]
+    if not chosen:
+        raise UserError(f"{run} holds no circuit of the twenty tasks: extract some, or name others in tasks.")
+    return chosen
 
 
 class Subject(NamedTuple):

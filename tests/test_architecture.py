@@ -25,8 +25,8 @@ MAY_IMPORT = {
 }
 MAY_IMPORT["interop"] = MAY_IMPORT["report"] - {"report"} | {"interop"}
 MAY_IMPORT["pretrained"] = MAY_IMPORT["circuits"] | {"circuits", "pretrained"}
-MAY_IMPORT["conf"] = MAY_IMPORT["report"] | {"conf"}
-MAY_IMPORT["walk"] = MAY_IMPORT["cli"] = MAY_IMPORT["conf"] | {"walk", "cli", "interop", "pretrained"}
+MAY_IMPORT["conf"] = MAY_IMPORT["report"] | {"conf", "interop"}
+MAY_IMPORT["walk"] = MAY_IMPORT["cli"] = MAY_IMPORT["conf"] | {"walk", "cli", "pretrained"}
 
 
 def imported_rooms(file: Path) -> set[str]:

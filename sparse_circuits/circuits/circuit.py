@@ -7,7 +7,7 @@ stand at, the calibration, the tokenizer. So its file works in another folder an
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -24,7 +24,7 @@ from sparse_circuits.circuits.means import Means
 from sparse_circuits.circuits.question import encode_question
 from sparse_circuits.circuits.spec import TaskSpec
 from sparse_circuits.circuits.store import read_circuit, write_circuit
-from sparse_circuits.circuits.subgraph import Subgraph, subgraph_taps
+from sparse_circuits.circuits.subgraph import Merge, Subgraph, subgraph_taps
 from sparse_circuits.data.tokenizer import Tokenizer
 from sparse_circuits.errors import UserError
 from sparse_circuits.model import Transformer
@@ -53,13 +53,15 @@ class Circuit:
     nodes: dict[str, list[int]]
     """Channels of every site that has any, in firing order."""
     edges: list[Edge]
-    """Weights between these nodes, exact; those of the model that are not listed are cut, on the reader's side."""
+    """Weights between these nodes, exact (where nodes were merged, sums); others are cut, on the reader's side."""
     calibration: Calibration
     task: TaskSpec
     card: Card
     """Its numbers."""
     recipe: dict[str, Any]
     """The configuration that found it, as plain values."""
+    merges: list[Merge] = field(default_factory=list)
+    """Nodes that others write for: their weights are part of these nodes' edges."""
 
     @property
     def model_hash(self) -> str:

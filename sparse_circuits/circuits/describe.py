@@ -29,6 +29,10 @@ def describe(circuit: Circuit) -> str:
             *(f"  {edge}  {edge.weight:+.3f}" for edge in circuit.edges),
             "residual links",
             *(f"  {link}  {link.weight:+.3f}" for link in residual),
+            *(
+                f"merged: {each.into} writes for {each.node} (x {each.ratio:.3f}, R2 {each.r_squared:.3f})"
+                for each in circuit.merges
+            ),
             f"nodes without edge or residual link: {', '.join(map(str, loose)) or 'none'}",
         ]
     )

@@ -112,6 +112,7 @@ def extract(
                 task=task_spec(task, search.pairs, seed=config.seed),
                 card=assess(attempt, found, tokenizer, config=config.card),
                 recipe=to_plain(replace(config, masks=masks)),
+                merges=list(found.subgraph.merges),
             )
         )
     if not circuits:

@@ -21,7 +21,7 @@ from sparse_circuits.circuits.edges import Edge
 from sparse_circuits.circuits.margin import TapsOf
 from sparse_circuits.circuits.nodes import by_site, count_nodes, mark, offsets
 from sparse_circuits.circuits.subgraph import Subgraph, cut_edges
-from sparse_circuits.model import Transformer
+from sparse_circuits.model import Node, Transformer
 from sparse_circuits.model.taps import Taps
 
 
@@ -52,7 +52,7 @@ def partial_taps(model: Transformer, subgraph: Subgraph, stand_in: StandIn, part
         rates, variates = parts.rates[rows], parts.variates[rows]
         spared = kept | (variates >= rates)
         nodes = {site: _spare(row, stand_in, site) for site, row in by_site(spared, model.config).items()}
-        share = (_edge_variates(variates, cut, model) < rates).to(model.embed.weight.dtype)
+        share = (_edge_variates(variates, cut, model, subgraph) < rates).to(model.embed.weight.dtype)
         return chain(nodes, cut_taps(model, scaled_cuts(cut, share), stand_in))
 
     return taps_of
@@ -63,8 +63,19 @@ def _spare(spared: Bool[Tensor, "n_rows width"], stand_in: StandIn, site: str) -
 
 
 def _edge_variates(
-    variates: Float[Tensor, "n_rows node"], edges: list[Edge], model: Transformer
+    variates: Float[Tensor, "n_rows node"], edges: list[Edge], model: Transformer, subgraph: Subgraph
 ) -> Float[Tensor, "n_rows edge"]:
+    """Return the variates of cut edges; what a merge has added to a weight goes and stays with the node that was merged."""
     start = offsets(model.config)
-    sources, targets = ([start[edge[end].site] + edge[end].channel for edge in edges] for end in (0, 1))
-    return (variates[:, sources] + variates[:, targets]).frac()
+
+    def place(node: Node) -> int:
+        return start[node.site] + node.channel
+
+    sums = variates[:, [place(edge.source) for edge in edges]] + variates[:, [place(edge.target) for edge in edges]]
+    found = sums.frac()
+    listed = {edge[:2] for edge in subgraph.edges or ()}
+    written_for = {Node.parse(merge.into): Node.parse(merge.node) for merge in subgraph.merges}
+    for index, edge in enumerate(edges):
+        if edge[:2] in listed:
+            found[:, index] = variates[:, place(written_for[edge.source])]
+    return found

@@ -4,7 +4,7 @@
    target: alone and, where the objective is `partial` or `adversarial`, with random parts of the outside left in place. The
    larger of the two is the circuit's validation loss in all that follows.
 2. Learn a mask over the edges among these nodes; discretise it likewise.
-3. Clean up, to a circuit in which every node and every edge is needed.
+3. Clean up, to a circuit in which every node and every edge is needed; merge writers that are proven to say the same.
 The controls of the card go the very same way with nonsense for a task, or with a model that knows nothing.
 """
 
@@ -19,12 +19,13 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from sparse_circuits.circuits.ablate import Ablation, StandIn, stand_in
-from sparse_circuits.circuits.clean_up import Piece, clean_up
+from sparse_circuits.circuits.clean_up import Cleaned, Piece, clean_up
 from sparse_circuits.circuits.discover import MaskConfig, Units, edge_units, learn_mask, node_units, tied_qk
 from sparse_circuits.circuits.discretise import Discrete, Margins, discretise
 from sparse_circuits.circuits.edges import Edge
 from sparse_circuits.circuits.margin import TapsOf, answer_margins, frozen_norms, residual_streams, score
 from sparse_circuits.circuits.means import Means
+from sparse_circuits.circuits.merge import merge_redundant, proportional
 from sparse_circuits.circuits.nodes import channels_of
 from sparse_circuits.circuits.objective import Objective
 from sparse_circuits.circuits.partial import draw_parts, partial_taps
@@ -136,8 +137,18 @@ class Search:
             edges, calibration = self._edges(subgraph)
             subgraph = subgraph._replace(edges=edges)
 
-        cleaned = clean_up(subgraph, lambda base: Nearby(self, base, calibration), target_loss=self.target_loss)
+        cleaned = self._clean(subgraph, calibration)
         return Found(cleaned.subgraph, calibration, cleaned.without, n_ranked=int(nodes.kept.sum()))
+
+    def _clean(self, subgraph: Subgraph, calibration: Calibration) -> Cleaned:
+        """Remove and merge by turns, until there is neither anything to remove nor to merge."""
+        while True:
+            cleaned = clean_up(subgraph, lambda base: Nearby(self, base, calibration), target_loss=self.target_loss)
+            redundant = proportional(self.model, cleaned.subgraph, self.means)
+            loss_of = Nearby(self, cleaned.subgraph, calibration)
+            subgraph = merge_redundant(cleaned.subgraph, redundant, loss_of, target_loss=self.target_loss)
+            if subgraph == cleaned.subgraph:
+                return cleaned
 
     def _edges(self, subgraph: Subgraph) -> tuple[list[Edge], Calibration]:
         generator = torch.Generator().manual_seed(self.seed)

@@ -16,6 +16,7 @@ from sparse_circuits.circuits.card import Card
 from sparse_circuits.circuits.edges import Edge
 from sparse_circuits.circuits.means import Means
 from sparse_circuits.circuits.spec import TaskSpec
+from sparse_circuits.circuits.subgraph import Merge
 from sparse_circuits.data.tokenizer import Tokenizer
 from sparse_circuits.model import ModelConfig, Node, Transformer, node_sites
 from sparse_circuits.model.store import below, load_weights, own_weights, read_tensors, write_tensors
@@ -41,6 +42,7 @@ def write_circuit(circuit: Circuit, path: Path) -> None:
         "calibration": to_plain(circuit.calibration),
         "card": to_plain(circuit.card),
         "recipe": circuit.recipe,
+        "merges": [to_plain(merge) for merge in circuit.merges],
         "means": {"n_tokens": circuit.means.n_tokens, "model_hash": circuit.means.model_hash},
         "model": {"config": to_plain(circuit.model.config), "d_vocab": circuit.model.d_vocab},
         "tokenizer": circuit.tokenizer.to_json(),
@@ -79,4 +81,5 @@ def read_circuit(path: Path) -> dict[str, Any]:
         "task": from_plain(TaskSpec, metadata["task"]),
         "card": from_plain(Card, metadata["card"]),
         "recipe": metadata["recipe"],
+        "merges": [from_plain(Merge, merge) for merge in metadata["merges"]],
     }

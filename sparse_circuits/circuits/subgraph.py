@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import NamedTuple
 
 from sparse_circuits.circuits.ablate import StandIn, ablation_taps, chain
@@ -13,13 +14,29 @@ from sparse_circuits.model import Node, Transformer
 from sparse_circuits.model.taps import Taps
 
 
+@dataclass(frozen=True)
+class Merge:
+    """One node that another writes for."""
+
+    node: str
+    """Gone from the circuit."""
+    into: str
+    """Writes in its place."""
+    ratio: float
+    """Deviation of `node` over deviation of `into`."""
+    r_squared: float
+    """Of the regression on pretraining tokens."""
+
+
 class Subgraph(NamedTuple):
     """Nodes, and edges between them."""
 
     nodes: dict[str, list[int]]
     """Channels of every site that has any, in firing order."""
     edges: list[Edge] | None = None
-    """Kept weights; a nonzero weight between two nodes that is not listed is cut. None: none is cut."""
+    """Kept weights; what the model has between two nodes beyond them is cut. None: nothing is cut."""
+    merges: tuple[Merge, ...] = ()
+    """Nodes that others write for; their weights are part of these nodes' edges."""
 
     @classmethod
     def whole(cls, model: Transformer, nodes: Channels) -> Subgraph:
@@ -36,15 +53,21 @@ class Subgraph(NamedTuple):
         gone = set(pieces)
         nodes = {site: [c for c in channels if Node(site, c) not in gone] for site, channels in self.nodes.items()}
         edges = [edge for edge in self.edges if not {edge, edge.source, edge.target} & gone]
-        return Subgraph({site: channels for site, channels in nodes.items() if channels}, edges)
+        merges = tuple(merge for merge in self.merges if Node.parse(merge.into) not in gone)
+        return Subgraph({site: channels for site, channels in nodes.items() if channels}, edges, merges)
 
 
 def cut_edges(model: Transformer, subgraph: Subgraph) -> list[Edge]:
-    """Return the model's weights between the subgraph's nodes that are not in it."""
+    """Return by how much the model's weights between the subgraph's nodes are more than the subgraph's own.
+
+    That is the weight of an edge that was cut, and minus what a merge has added to one (merge.py).
+    """
     if subgraph.edges is None:
         return []
-    kept = set(subgraph.edges)
-    return [edge for edge in circuit_edges(model, subgraph.nodes) if edge not in kept]
+    excess = {edge[:2]: edge.weight for edge in circuit_edges(model, subgraph.nodes)}
+    for edge in subgraph.edges:
+        excess[edge[:2]] = excess.get(edge[:2], 0.0) - edge.weight
+    return [Edge(*ends, weight) for ends, weight in excess.items() if weight]
 
 
 def subgraph_taps(model: Transformer, subgraph: Subgraph, stand_in: StandIn) -> Taps:

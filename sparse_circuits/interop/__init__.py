@@ -1,0 +1,7 @@
+"""Circuits in other programs' formats: a stand-alone Python program, networkx, GraphML, DOT, JSON, CSV."""
+
+from sparse_circuits.interop.export import Format, export
+from sparse_circuits.interop.graph import networkx
+from sparse_circuits.interop.schema import load_json
+
+__all__ = ["Format", "export", "load_json", "networkx"]
