@@ -129,7 +129,8 @@ def _swapped(model: Transformer, batch: PairBatch, swapped: Channels, taps: Taps
     def taps_of(rows: Int[Tensor, " n_rows"], tokens: Int[Tensor, "n_rows pos"]) -> Taps:
         others = (rows + batch.n_pairs) % len(batch.last)
         values = record(model, batch.tokens[others, : tokens.shape[1]], sites, taps=taps, at=batch.last[others])
-        return chain(taps, {site: _taking(values[site], swapped[site]) for site in sites})
+        # Before the circuit's own taps: what cuts an edge has to see the swapped source.
+        return chain({site: _taking(values[site], swapped[site]) for site in sites}, taps)
 
     return taps_of
 

@@ -1,26 +1,23 @@
 """Discretisation: ranks without chance, and the smallest size on losses that are not monotone."""
 
+import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from torch import Tensor
 
-from sparse_circuits.circuits import Circuit
-from sparse_circuits.circuits.ablate import ablation_taps
-from sparse_circuits.circuits.discretise import N_BELOW, discretise, smallest_size, top_nodes
-from sparse_circuits.circuits.margin import answer_margins, score
-from sparse_circuits.circuits.nodes import count_nodes
-from sparse_circuits.tasks import PairBatch, Split, encode_pairs
-from tests.circuits.toy import CONFIG, EXTRACT, TASK, Toy
+from sparse_circuits.circuits.discretise import N_BELOW, discretise, smallest_size, top_units
+from sparse_circuits.circuits.margin import pooled, score, worst_loss
+from sparse_circuits.tasks.calibrate import calibrate
 
-
-def validation_pairs(toy: Toy) -> PairBatch:
-    return encode_pairs(TASK, toy.tokenizer, split=Split.validation, n_pairs=EXTRACT.n_validation_pairs, seed=EXTRACT.seed)
+SIGNS = torch.tensor([1.0, 1.0, -1.0, -1.0])
+"""Right answers to two pairs."""
 
 
-def test_top_nodes_by_parameter_ties_to_the_first() -> None:
+def test_top_units_by_parameter_ties_to_the_first() -> None:
     mask = torch.tensor([0.5, 1.0, 0.5, -1.0, 1.0, 0.5])
-    assert top_nodes(mask, 3).tolist() == [True, True, False, False, True, False]
-    assert top_nodes(mask, 0).sum() == 0 and top_nodes(mask, 6).all()
+    assert top_units(mask, 3).tolist() == [True, True, False, False, True, False]
+    assert top_units(mask, 0).sum() == 0 and top_units(mask, 6).all()
 
 
 @given(threshold=st.integers(1, 300), start=st.integers(0, 300))
@@ -57,24 +54,45 @@ def test_whatever_the_loss_the_answer_reaches_the_target(good: list[bool], start
     assert found is not None and good[found]
 
 
-def test_discretisation_returns_a_set_that_reaches_the_target(toy: Toy) -> None:
-    validation = validation_pairs(toy)
-    mask = torch.randn(count_nodes(CONFIG))
-    found = discretise(toy.model, validation, toy.means, mask, target_loss=0.2, max_scale=100.0)
-    margin = answer_margins(toy.model, validation, taps=ablation_taps(found.kept, toy.means, CONFIG))
-    assert score(found.calibration(margin)).loss <= 0.2
-    assert mask[found.kept].min() >= mask[~found.kept].max()
-    assert discretise(toy.model, validation, toy.means, mask, target_loss=1e-9, max_scale=1.0) is None
+@pytest.mark.parametrize("seed", range(10))
+def test_the_set_is_the_top_of_the_ranking_and_reaches_the_target(seed: int) -> None:
+    """Every unit adds to a margin that no calibration enlarges; whether all of them together suffice depends on the seed."""
+    generator = torch.Generator().manual_seed(seed)
+    rank, weight = torch.randn(2, 12, generator=generator)
+    weight = weight + 0.3
+
+    def margins(kept: Tensor) -> Tensor:
+        return ((kept * weight).sum() * SIGNS).unsqueeze(0)
+
+    found = discretise(rank, margins, start=4, target_loss=0.3, max_scale=1.0)
+    everything = margins(torch.ones(12))[0]
+    if found is None:
+        assert score(calibrate(everything, max_scale=1.0)(everything)).loss > 0.3
+        return
+    margin = margins(found.kept)[0]
+    assert found.calibration == calibrate(margin, max_scale=1.0)
+    assert score(found.calibration(margin)).loss <= 0.3
+    assert torch.equal(found.kept, top_units(rank, int(found.kept.sum())))
 
 
-def test_learned_masks_need_far_fewer_nodes_than_a_random_ranking(toy: Toy, circuit: Circuit) -> None:
-    validation = validation_pairs(toy)
-    random = discretise(
-        toy.model,
-        validation,
-        toy.means,
-        torch.randn(count_nodes(CONFIG)),
-        target_loss=EXTRACT.target_loss,
-        max_scale=EXTRACT.max_scale,
-    )
-    assert circuit.card.n_nodes < random.kept.sum() / 2
+def test_all_runs_have_to_reach_the_target_with_one_calibration() -> None:
+    """The first run has its answers from two units, the second needs four; a shift that serves one alone serves neither."""
+    rank = torch.arange(6.0, 0.0, -1.0)
+
+    def margins(kept: Tensor) -> Tensor:
+        n = kept.sum()
+        return torch.stack([torch.where(n >= need, 4.0, 0.1) * SIGNS for need in (2, 4)])
+
+    found = discretise(rank, margins, start=1, target_loss=0.1, max_scale=1.0)
+    assert found.kept.tolist() == [True] * 4 + [False] * 2
+    assert found.calibration == calibrate(pooled(margins(found.kept)), max_scale=1.0)
+    assert worst_loss(found.calibration(margins(found.kept))) <= 0.1
+    alone = discretise(rank, lambda kept: margins(kept)[:1], start=1, target_loss=0.1, max_scale=1.0)
+    assert alone.kept.sum() == 2
+
+    def apart(kept: Tensor) -> Tensor:
+        return torch.stack([4 * SIGNS + shift for shift in (4.0, -4.0)])
+
+    assert discretise(rank, apart, start=1, target_loss=0.1, max_scale=1.0) is None
+    for run in (0, 1):
+        assert discretise(rank, lambda kept, run=run: apart(kept)[[run]], start=1, target_loss=0.1, max_scale=1.0)
