@@ -46,17 +46,23 @@ def rank_nodes(
         case Baseline.attribution:
             return attributions(model, batch, stand_in).abs()
         case Baseline.integrated_gradients:
-            shares = (torch.arange(N_POINTS) + 0.5) / N_POINTS
-            return torch.stack([attributions(model, batch, stand_in, share=s) for s in shares.tolist()]).mean(0).abs()
+            shares = ((torch.arange(N_POINTS) + 0.5) / N_POINTS).unsqueeze(1).expand(-1, count_nodes(model.config))
+            return torch.stack([attributions(model, batch, stand_in, share.clone()) for share in shares]).mean(0).abs()
         case Baseline.random:
             return torch.rand(count_nodes(model.config), generator=torch.Generator().manual_seed(seed))
     raise AssertionError(baseline)
 
 
 @torch.enable_grad()
-def attributions(model: Transformer, batch: PairBatch, stand_in: StandIn, *, share: float = 1.0) -> Float[Tensor, " node"]:
-    """Return the derivative of the mean right margin in every node's share, where all are kept to this share."""
-    shares = torch.full((count_nodes(model.config),), share, device=model.embed.weight.device, requires_grad=True)
-    margin = right_margins(answer_margins(model, batch, taps=soft_taps(shares, stand_in, model.config))).mean()
-    (gradient,) = torch.autograd.grad(margin, [shares])
-    return gradient
+def attributions(
+    model: Transformer, batch: PairBatch, stand_in: StandIn, share: Float[Tensor, " node"] | None = None
+) -> Float[Tensor, " node"]:
+    """Return the derivative of the mean right margin in every node's share; without shares, all nodes are kept whole.
+
+    For a node that is kept whole this is, to first order, by how much the margin falls when it is ablated.
+    """
+    share = torch.ones(count_nodes(model.config)) if share is None else share
+    share = share.to(model.embed.weight).requires_grad_()
+    margin = right_margins(answer_margins(model, batch, taps=soft_taps(share, stand_in, model.config))).mean()
+    (gradient,) = torch.autograd.grad(margin, [share])
+    return gradient.cpu()

@@ -1,24 +1,32 @@
 """Clean-up: nodes and edges whose removal leaves the validation loss under the target are removed, until there is none.
 
-The paper's authors did it by hand (Gao et al. 2025, section 2.2). What the last round measured is the circuit's certificate:
-the loss without each single node and without each single edge, all of them above the target. A round
-1. measures the loss without each piece;
-2. removes together as many of the removable as the target allows, those of least effect first, found by halving;
-3. then tries the others of them one by one.
+The paper's authors did it by hand (Gao et al. 2025, section 2.2). Pieces are tried one by one from the answer back to the
+tokens, as in ACDC (Conmy et al. 2023), and what is not needed goes at once; so whatever is tried stands in front of all that
+has gone, and the run up to there need not be repeated. Sweeps follow each other until one removes nothing. Then the loss
+without each single node and without each single edge is the circuit's certificate: all of them are above the target.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import NamedTuple, Protocol, runtime_checkable
 
 from sparse_circuits.circuits.edges import Edge
 from sparse_circuits.circuits.subgraph import Subgraph
 from sparse_circuits.model import Node
 
 Piece = Node | Edge
-Loss = Callable[[Subgraph], float]
-"""The calibrated validation loss of a subgraph, or, above the target, something above the target."""
+
+
+@runtime_checkable
+class Judge(Protocol):
+    """What runs subgraphs on validation pairs."""
+
+    def reaches_target(self, subgraph: Subgraph) -> bool:
+        """Return whether the loss is at most the target."""
+
+    def loss(self, subgraph: Subgraph) -> float:
+        """Return the loss, in nats, or where several runs have to reach the target that of the first that does not."""
 
 
 class Cleaned(NamedTuple):
@@ -29,26 +37,30 @@ class Cleaned(NamedTuple):
     """The certificate: the validation loss without each node and each edge."""
 
 
-def clean_up(subgraph: Subgraph, near: Callable[[Subgraph], Loss], *, target_loss: float) -> Cleaned:
+def clean_up(subgraph: Subgraph, near: Callable[[Subgraph], Judge]) -> Cleaned:
     """Remove what is not needed, until the loss without any single piece exceeds the target.
 
     Args:
         subgraph: reaches the target.
-        near: of a subgraph, how to run those that differ little from it.
-        target_loss: in nats.
+        near: of a subgraph, who judges those that differ little from it.
     """
-    while True:
-        loss_of = near(subgraph)
-        without = {piece: loss_of(subgraph.without(piece)) for piece in subgraph.pieces()}
-        removable = sorted((piece for piece, loss in without.items() if loss <= target_loss), key=without.__getitem__)
-        if not removable:
-            return Cleaned(subgraph, without)
-        n_together = len(removable)
-        while loss_of(subgraph.without(*removable[:n_together])) > target_loss:
-            n_together //= 2  # one alone is known to reach the target
-        subgraph = subgraph.without(*removable[:n_together])
-        loss_of = near(subgraph)
-        for piece in removable[n_together:]:
-            smaller = subgraph.without(piece)
-            if smaller != subgraph and loss_of(smaller) <= target_loss:
-                subgraph = smaller
+    while (smaller := _sweep(subgraph, near(subgraph))) != subgraph:
+        subgraph = smaller
+    judge = near(subgraph)
+    return Cleaned(subgraph, {piece: judge.loss(subgraph.without(piece)) for piece in subgraph.pieces()})
+
+
+def _sweep(subgraph: Subgraph, judge: Judge) -> Subgraph:
+    for piece in from_the_answer_back(subgraph):
+        smaller = subgraph.without(piece)
+        if smaller != subgraph and judge.reaches_target(smaller):
+            subgraph = smaller
+    return subgraph
+
+
+def from_the_answer_back(subgraph: Subgraph) -> list[Piece]:
+    """Return the pieces in reverse firing order, a site's nodes before the edges that reach them."""
+    order = {site: place for place, site in enumerate(subgraph.nodes)}
+    edges = sorted(subgraph.edges, key=lambda edge: -order[edge.target.site])
+    nodes = [Node(site, channel) for site in reversed(subgraph.nodes) for channel in subgraph.nodes[site]]
+    return sorted([*nodes, *edges], key=lambda piece: -order[piece.target.site if isinstance(piece, Edge) else piece.site])

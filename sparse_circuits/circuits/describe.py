@@ -33,6 +33,11 @@ def describe(circuit: Circuit) -> str:
                 f"merged: {each.into} writes for {each.node} (x {each.ratio:.3f}, R2 {each.r_squared:.3f})"
                 for each in circuit.merges
             ),
+            *(
+                [f"the model answers without the circuit through {', '.join(circuit.card.backups)}"]
+                if circuit.card.backups
+                else []
+            ),
             f"nodes without edge or residual link: {', '.join(map(str, loose)) or 'none'}",
         ]
     )

@@ -14,6 +14,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass
+from functools import partial
 from typing import NamedTuple
 
 import torch
@@ -22,8 +23,9 @@ from torch import Tensor
 
 from sparse_circuits.circuits.ablate import Ablation, StandIn, ablation_taps, chain, mask_taps, soft_taps
 from sparse_circuits.circuits.cuts import cut_taps, scaled_cuts
-from sparse_circuits.circuits.margin import answer_margins, frozen_norms
+from sparse_circuits.circuits.margin import answer_margins
 from sparse_circuits.circuits.nodes import by_site, count_nodes, mark
+from sparse_circuits.circuits.norms import FrozenNorms, Norms
 from sparse_circuits.circuits.objective import Objective, choose_removed, seen_mask
 from sparse_circuits.circuits.sampler import PairSampler
 from sparse_circuits.circuits.subgraph import Subgraph
@@ -42,8 +44,8 @@ class MaskConfig:
     """What each step removes of the outside: all of it (full: the paper), a random part, or the part that hurts most."""
     ablation: Ablation = Ablation.mean
     """What removed nodes are replaced by; after resample, sizes and card are measured with means."""
-    frozen_norms: bool = False
-    """Divide by the root mean squares of the unpruned run in every RMSNorm."""
+    norms: Norms = Norms.both
+    """What RMSNorm divides by: the root mean square of what is left (the paper), that of the unpruned run, or either."""
     tied_qk: bool = False
     """One parameter for a head's query channel and the key channel that it meets."""
     n_steps: int = 200
@@ -153,19 +155,32 @@ def learn_mask(
     tie = torch.arange(units.n_units, device=device) if tie is None else tie
     generator = torch.Generator().manual_seed(seed)
 
-    def loss_of(taps: Taps, batch: PairBatch) -> Float[Tensor, ""]:
+    def loss_of(taps: Taps, batch: PairBatch, *, is_frozen: bool) -> Float[Tensor, ""]:
         with autocast():
-            margin = answer_margins(model, batch, taps=frozen_norms(model, batch, taps) if config.frozen_norms else taps)
+            margin = answer_margins(model, batch, taps=FrozenNorms(model, batch).under(taps) if is_frozen else taps)
         return task_losses(margin).mean()
 
     def task_loss(mask: Float[Tensor, " unit"], batch: PairBatch) -> Float[Tensor, ""]:
-        kept = mask.detach() > 0
-        removed = choose_removed(config.objective, kept, lambda share: loss_of(units.shared(share), batch), generator=generator)
-        return loss_of(units.masked(seen_mask(mask, removed)), batch)
+        kept, is_frozen = mask.detach() > 0, _choose_norms(config.norms, generator)
+        loss = partial(loss_of, batch=batch, is_frozen=is_frozen)
+        removed = choose_removed(config.objective, kept, lambda share: loss(units.shared(share)), generator=generator)
+        return loss(units.masked(seen_mask(mask, removed)))
 
     step = MaskStep(initial_mask(int(tie.max()) + 1, config, seed=seed).to(device), task_loss, config, n_steps, tie)
     fit(step, PairSampler(pairs, n_pairs=config.n_pairs, seed=seed), n_steps=n_steps, track=track)
     return step.mask.detach()[tie]
+
+
+def _choose_norms(norms: Norms, generator: torch.Generator) -> bool:
+    """Return whether a step's norms divide as in the unpruned run."""
+    match norms:
+        case Norms.free:
+            return False
+        case Norms.frozen:
+            return True
+        case Norms.both:
+            return torch.rand((), generator=generator).item() < 0.5
+    raise AssertionError(norms)
 
 
 def initial_mask(n_parameters: int, config: MaskConfig, *, seed: int) -> Float[Tensor, " parameter"]:

@@ -19,6 +19,7 @@ from sparse_circuits.circuits.discover import MaskConfig
 from sparse_circuits.circuits.faithfulness import CardConfig, assess
 from sparse_circuits.circuits.margin import answer_margins, score
 from sparse_circuits.circuits.means import Means, check_means
+from sparse_circuits.circuits.necessity import find_backups
 from sparse_circuits.circuits.nodes import count_nodes
 from sparse_circuits.circuits.sampler import TaskPairs
 from sparse_circuits.circuits.search import Search
@@ -101,25 +102,30 @@ def extract(
         found = attempt.run()
         if found is None:
             continue
-        circuits.append(
-            Circuit(
-                model=model,
-                tokenizer=tokenizer,
-                means=search.means,
-                nodes=found.subgraph.nodes,
-                edges=found.subgraph.edges,
-                calibration=found.calibration,
-                task=task_spec(task, search.pairs, seed=config.seed),
-                card=assess(attempt, found, tokenizer, config=config.card),
-                recipe=to_plain(replace(config, masks=masks)),
-                merges=list(found.subgraph.merges),
-            )
+        circuit = Circuit(
+            model=model,
+            tokenizer=tokenizer,
+            means=search.means,
+            nodes=found.subgraph.nodes,
+            edges=found.subgraph.edges,
+            calibration=found.calibration,
+            task=task_spec(task, search.pairs, seed=config.seed),
+            card=assess(attempt, found, tokenizer, config=config.card),
+            recipe=to_plain(replace(config, masks=masks)),
+            merges=list(found.subgraph.merges),
         )
+        circuits.append(circuit if circuit.card["necessity"].passes else _with_backups(circuit, search.pairs.held_out))
     if not circuits:
         raise UserError(
             f"No set of nodes brings {task.name} to a loss of {config.target_loss} on validation pairs: raise target_loss."
         )
     return min(circuits, key=lambda circuit: (len(circuit.card.failed), circuit.card.n_edges))
+
+
+def _with_backups(circuit: Circuit, batch: PairBatch) -> Circuit:
+    """Name on the card what answers where the circuit does not."""
+    backups = [str(node) for node in find_backups(circuit, batch).nodes]
+    return replace(circuit, card=replace(circuit.card, backups=backups))
 
 
 def prepare_search(

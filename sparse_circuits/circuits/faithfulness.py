@@ -19,19 +19,21 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from sparse_circuits.circuits.ablate import Ablation, ablation_taps, stand_in
+from sparse_circuits.circuits.activations import prompt_activations
 from sparse_circuits.circuits.card import Card, Check, check
 from sparse_circuits.circuits.controls import coin_assigned, means_on_sample, random_weights, swapped
 from sparse_circuits.circuits.discretise import top_units
 from sparse_circuits.circuits.edges import Edge
 from sparse_circuits.circuits.fidelity import interchange, node_fidelity, pattern_errors
-from sparse_circuits.circuits.margin import PROMPTS_AT_ONCE, TapsOf, answer_margins, frozen_norms
+from sparse_circuits.circuits.margin import TapsOf, answer_margins
 from sparse_circuits.circuits.nodes import by_site, channels_of, mark
+from sparse_circuits.circuits.norms import FrozenNorms
 from sparse_circuits.circuits.partial import draw_parts, partial_taps
 from sparse_circuits.circuits.search import Found, Search
 from sparse_circuits.circuits.subgraph import subgraph_taps
 from sparse_circuits.data.tokenizer import Tokenizer
 from sparse_circuits.errors import UserError
-from sparse_circuits.model import ModelConfig, Node, Transformer, node_sites, record
+from sparse_circuits.model import ModelConfig, Node, Transformer, node_sites
 from sparse_circuits.model.taps import Taps
 from sparse_circuits.tasks import PairBatch, task_losses
 from sparse_circuits.tasks.calibrate import calibrate
@@ -133,7 +135,7 @@ def _checks(search: Search, found: Found, taps: Taps, tokenizer: Tokenizer, conf
         about = f"nodes and edges outside ablated with probability {rate}, mean of {n_draws} draws for every pair"
         yield check(f"partial_{rate}", about, calibration(margins(*parts)), at_most=SUFFICIENT)
     about = "the circuit, norms dividing as in the unpruned run"
-    yield check("frozen_norms", about, calibration(margins(frozen_norms(model, batch, taps))), at_most=SUFFICIENT)
+    yield check("frozen_norms", about, calibration(margins(FrozenNorms(model, batch).under(taps))), at_most=SUFFICIENT)
     if config.n_resample and means.sample is not None:
         about = f"outside nodes at values of random pretraining positions: mean of {config.n_resample} draws"
         other = stand_in(Ablation.resample, model, means, seed=search.seed)
@@ -179,18 +181,10 @@ def _best(margins: Float[Tensor, "n_draws n_prompts"]) -> Float[Tensor, "1 n_pro
     return margins[losses.argmin()].unsqueeze(0)
 
 
-@torch.no_grad()
 def live_nodes(model: Transformer, batch: PairBatch) -> Bool[Tensor, " node"]:
     """Mark the nodes whose activation is not the same at every token of the task's prompts."""
-    first: dict[str, Tensor] = {}
-    alive: dict[str, Tensor] = {}
-    for tokens, last in zip(batch.tokens.split(PROMPTS_AT_ONCE), batch.last.split(PROMPTS_AT_ONCE), strict=True):
-        is_prompt = torch.arange(tokens.shape[1], device=tokens.device) <= last.unsqueeze(1)
-        for site, value in record(model, tokens, node_sites(model.config)).items():
-            rows = value[is_prompt]
-            varies = (rows != first.setdefault(site, rows[0])).any(0)
-            alive[site] = alive[site] | varies if site in alive else varies
-    return torch.cat(list(alive.values())).cpu()
+    values = prompt_activations(model, batch, node_sites(model.config))
+    return torch.cat([(rows != rows[0]).any(0) for rows in values.values()]).cpu()
 
 
 def random_nodes(

@@ -15,6 +15,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from sparse_circuits.circuits.ablate import chain
+from sparse_circuits.circuits.activations import prompt_activations
 from sparse_circuits.circuits.card import Interchange, NodeFidelity
 from sparse_circuits.circuits.margin import PROMPTS_AT_ONCE, TapsOf, answer_margins
 from sparse_circuits.circuits.nodes import Channels
@@ -28,23 +29,14 @@ from sparse_circuits.tasks.calibrate import Calibration
 @torch.no_grad()
 def node_fidelity(model: Transformer, batch: PairBatch, nodes: Channels, taps: Taps) -> list[NodeFidelity]:
     """Compare each node's activation under the circuit's taps with that in the unpruned model, over the prompts' tokens."""
-    inside, whole = (_activations(model, batch, nodes, each) for each in (taps, NO_TAPS))
+    inside, whole = (prompt_activations(model, batch, nodes, taps=each) for each in (taps, NO_TAPS))
     return [
         NodeFidelity(str(Node(site, channel)), _correlation(ours, theirs), _relative_error(ours, theirs))
         for site, channels in nodes.items()
-        for channel, ours, theirs in zip(channels, inside[site].T, whole[site].T, strict=True)
+        for channel, ours, theirs in zip(
+            channels, *(each[site][:, channels].T.double() for each in (inside, whole)), strict=True
+        )
     ]
-
-
-def _activations(
-    model: Transformer, batch: PairBatch, nodes: Channels, taps: Taps
-) -> dict[str, Float[Tensor, "n_tokens n_channels"]]:
-    rows: dict[str, list[Tensor]] = {site: [] for site in nodes}
-    for tokens, last in zip(batch.tokens.split(PROMPTS_AT_ONCE), batch.last.split(PROMPTS_AT_ONCE), strict=True):
-        is_prompt = torch.arange(tokens.shape[1], device=tokens.device) <= last.unsqueeze(1)
-        for site, value in record(model, tokens, list(nodes), taps=taps).items():
-            rows[site].append(value[is_prompt][:, nodes[site]].double())
-    return {site: torch.cat(parts) for site, parts in rows.items()}
 
 
 def _correlation(first: Tensor, second: Tensor) -> float:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import torch
@@ -12,11 +12,11 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from sparse_circuits.model import Transformer, record
-from sparse_circuits.model.sites import FINAL, residual_sites, rms_sites
+from sparse_circuits.model.sites import FINAL, residual_sites
 from sparse_circuits.model.taps import Taps
 from sparse_circuits.tasks import PairBatch, answer_difference, task_accuracy, task_losses
 
-PROMPTS_AT_ONCE = 64
+PROMPTS_AT_ONCE = 32
 
 TapsOf = Callable[[Int[Tensor, " n_rows"], Int[Tensor, "n_rows pos"]], Taps]
 """Taps that differ from prompt to prompt: made for some rows of a batch and their tokens."""
@@ -59,52 +59,42 @@ def answer_margins(
 ) -> Float[Tensor, " n_prompts"]:
     """Return for every prompt the log odds of the positive answer against the negative one.
 
-    Prompts of similar length run together, so that little is spent on padding. Differentiable where gradients are on.
+    Pairs of similar length run together, so that little is spent on padding. Differentiable where gradients are on.
 
     Args:
         taps: the same for all prompts, or made for some of them at a time.
         start: where an earlier run of the same batch is taken up; taps before that have no effect.
     """
-    logits = []
-    for index, (rows, tokens) in enumerate(_chunks(batch)):
-        own = taps(rows, tokens) if callable(taps) else taps
-        last = batch.last[rows]
+    rows, margins = zip(*margin_chunks(model, batch, taps=taps, start=start), strict=True)
+    return torch.cat(margins)[torch.cat(rows).argsort()]
+
+
+def margin_chunks(
+    model: Transformer, batch: PairBatch, *, taps: Taps | TapsOf | None = None, start: Start | None = None
+) -> Iterator[tuple[Int[Tensor, " n_rows"], Float[Tensor, " n_rows"]]]:
+    """Yield the margins of some pairs after others, with their rows in the batch: positive prompts, then negative ones."""
+    for index, (rows, some) in enumerate(chunks(batch)):
+        own = taps(rows, some.tokens) if callable(taps) else taps
         if start is None:
-            logits.append(model(tokens, taps=own, at=last))
+            logits = model(some.tokens, taps=own, at=some.last)
         else:
-            logits.append(model.run_from(start.site, start.residual[index], tokens=tokens, taps=own, at=last))
-    order = torch.cat([rows for rows, _ in _chunks(batch)])
-    return answer_difference(torch.cat(logits)[order.argsort()], batch)
+            logits = model.run_from(start.site, start.residual[index], tokens=some.tokens, taps=own, at=some.last)
+        yield rows, answer_difference(logits, some)
 
 
 def residual_streams(model: Transformer, batch: PairBatch, *, taps: Taps | TapsOf) -> dict[str, Start]:
     """Return the residual stream before every sublayer, to take a run up there."""
     sites = [site for site in residual_sites(model.config) if site != FINAL]
     found: dict[str, list[Tensor]] = {site: [] for site in sites}
-    for rows, tokens in _chunks(batch):
-        for site, value in record(model, tokens, sites, taps=taps(rows, tokens) if callable(taps) else taps).items():
+    for rows, some in chunks(batch):
+        own = taps(rows, some.tokens) if callable(taps) else taps
+        for site, value in record(model, some.tokens, sites, taps=own).items():
             found[site].append(value)
     return {site: Start(site, residual) for site, residual in found.items()}
 
 
-def _chunks(batch: PairBatch) -> Iterator[tuple[Int[Tensor, " n_rows"], Int[Tensor, "n_rows pos"]]]:
-    for rows in batch.last.argsort(stable=True).split(PROMPTS_AT_ONCE):
-        yield rows, batch.tokens[rows, : int(batch.last[rows[-1]]) + 1]
-
-
-def frozen_norms(model: Transformer, batch: PairBatch, taps: Taps | TapsOf) -> TapsOf:
-    """Return these taps, with every norm dividing by what it divides by in an unpruned run on the same tokens.
-
-    Otherwise what is ablated can rescale what is kept, one route by which a mask cheats.
-    """
-
-    def frozen(rms: Tensor) -> Callable[[Tensor], Tensor]:
-        return lambda own: rms.to(own.dtype)
-
-    def taps_of(rows: Tensor, tokens: Tensor) -> Taps:
-        with torch.no_grad():
-            unpruned = record(model, tokens, rms_sites(model.config), at=batch.last[rows])
-        own = taps(rows, tokens) if callable(taps) else taps
-        return {**own, **{site: frozen(rms) for site, rms in unpruned.items()}}
-
-    return taps_of
+def chunks(batch: PairBatch) -> Iterator[tuple[Int[Tensor, " n_rows"], PairBatch]]:
+    """Yield the pairs that run together, cut to their longest prompt, with their rows in the batch."""
+    for pairs in batch.last[: batch.n_pairs].argsort(stable=True).split(PROMPTS_AT_ONCE // 2):
+        some = batch.select(pairs)
+        yield torch.cat([pairs, pairs + batch.n_pairs]), replace(some, tokens=some.tokens[:, : int(some.last.max()) + 1])

@@ -16,18 +16,18 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool
 from torch import Tensor
 
-from sparse_circuits.circuits.ablate import ablation_taps, soft_taps
+from sparse_circuits.circuits.ablate import ablation_taps
+from sparse_circuits.circuits.baselines import attributions
 from sparse_circuits.circuits.circuit import Circuit
 from sparse_circuits.circuits.faithfulness import NECESSARY, live_nodes, random_nodes
 from sparse_circuits.circuits.margin import answer_margins, score
-from sparse_circuits.circuits.means import Means
 from sparse_circuits.circuits.nodes import count_nodes, mark, site_widths
 from sparse_circuits.errors import UserError
-from sparse_circuits.model import ModelConfig, Node, Transformer
-from sparse_circuits.tasks import PairBatch, right_margins
+from sparse_circuits.model import ModelConfig, Node
+from sparse_circuits.tasks import PairBatch
 
 SHARES = tuple(tenth / 10 for tenth in range(11))
 
@@ -166,25 +166,8 @@ def _pick(
 def _most_attributed(circuit: Circuit, batch: PairBatch, ablated: list[int], allowed: Bool[Tensor, " node"]) -> list[int]:
     """Return the allowed nodes whose ablation, beside those ablated already, would cost the right answer; the most first."""
     kept = ~_marked(ablated, circuit.model.config)
-    cost = attributions(circuit.model, batch, circuit.means, kept).masked_fill(~(kept & allowed), 0)
+    cost = attributions(circuit.model, batch, circuit.means, kept.float()).masked_fill(~(kept & allowed), 0)
     return [index for index in cost.argsort(descending=True).tolist() if cost[index] > 0]
-
-
-@torch.enable_grad()
-def attributions(model: Transformer, batch: PairBatch, means: Means, kept: Bool[Tensor, " node"]) -> Float[Tensor, " node"]:
-    """Return gradient x (activation - mean) of the right answer's mean margin, summed over tokens, of every node.
-
-    For a kept node that is, to first order, by how much the margin falls when it is ablated too.
-
-    Args:
-        kept: the nodes that are not ablated already.
-
-    Source: Gao et al. 2025, figure 31 (the baseline).
-    """
-    share = kept.to(model.embed.weight).requires_grad_()
-    margin = right_margins(answer_margins(model, batch, taps=soft_taps(share, means, model.config)))
-    (gradient,) = torch.autograd.grad(margin.mean(), share)
-    return gradient.cpu()
 
 
 def without_superfluous(picks: list[int], reaches: Callable[[list[int]], bool]) -> list[int]:

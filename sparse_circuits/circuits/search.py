@@ -1,8 +1,8 @@
 """The search for a circuit: everything that looks at train and validation pairs, and nothing that judges.
 
 1. Learn a mask over nodes (discover.py); on validation pairs, find the smallest top-k set whose calibrated loss reaches the
-   target: alone and, where the objective is `partial` or `adversarial`, with random parts of the outside left in place. The
-   larger of the two is the circuit's validation loss in all that follows.
+   target in every run: alone; with norms dividing as in the unpruned model, unless norms are `free`; with random parts of the
+   outside left in place, unless the objective is `full`. The largest is the circuit's validation loss in all that follows.
 2. Learn a mask over the edges among these nodes; discretise it likewise.
 3. Clean up, to a circuit in which every node and every edge is needed; merge writers that are proven to say the same.
 The controls of the card go the very same way with nonsense for a task, or with a model that knows nothing.
@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import nullcontext
+from functools import cached_property
 from typing import NamedTuple
 
 import torch
@@ -23,10 +24,11 @@ from sparse_circuits.circuits.clean_up import Cleaned, Piece, clean_up
 from sparse_circuits.circuits.discover import MaskConfig, Units, edge_units, learn_mask, node_units, tied_qk
 from sparse_circuits.circuits.discretise import Discrete, Margins, discretise
 from sparse_circuits.circuits.edges import Edge
-from sparse_circuits.circuits.margin import TapsOf, answer_margins, frozen_norms, residual_streams, score
+from sparse_circuits.circuits.margin import TapsOf, answer_margins, margin_chunks, residual_streams
 from sparse_circuits.circuits.means import Means
 from sparse_circuits.circuits.merge import merge_redundant, proportional
 from sparse_circuits.circuits.nodes import channels_of
+from sparse_circuits.circuits.norms import FrozenNorms, Norms
 from sparse_circuits.circuits.objective import Objective
 from sparse_circuits.circuits.partial import draw_parts, partial_taps
 from sparse_circuits.circuits.sampler import TaskPairs
@@ -35,6 +37,7 @@ from sparse_circuits.model import Transformer
 from sparse_circuits.model.sites import FINAL
 from sparse_circuits.model.taps import Taps
 from sparse_circuits.run import Autocast
+from sparse_circuits.tasks import task_losses
 from sparse_circuits.tasks.calibrate import Calibration
 from sparse_circuits.training.loop import Track
 
@@ -143,10 +146,10 @@ class Search:
     def _clean(self, subgraph: Subgraph, calibration: Calibration) -> Cleaned:
         """Remove and merge by turns, until there is neither anything to remove nor to merge."""
         while True:
-            cleaned = clean_up(subgraph, lambda base: Nearby(self, base, calibration), target_loss=self.target_loss)
+            cleaned = clean_up(subgraph, lambda base: Nearby(self, base, calibration))
             redundant = proportional(self.model, cleaned.subgraph, self.means)
-            loss_of = Nearby(self, cleaned.subgraph, calibration)
-            subgraph = merge_redundant(cleaned.subgraph, redundant, loss_of, target_loss=self.target_loss)
+            reaches = Nearby(self, cleaned.subgraph, calibration).reaches_target
+            subgraph = merge_redundant(cleaned.subgraph, redundant, reaches)
             if subgraph == cleaned.subgraph:
                 return cleaned
 
@@ -167,17 +170,23 @@ class Search:
 
     @torch.no_grad()
     def margins(self, subgraph: Subgraph) -> Float[Tensor, "n_runs n_prompts"]:
-        """Return what a part of the model says on validation pairs: alone and, unless the objective is `full`, with random
-        parts of the outside, every pair with another."""
+        """Return what a part of the model says on validation pairs in every run in which it has to reach the target."""
         return torch.stack([answer_margins(self.model, self.pairs.validation, taps=taps) for taps in self.runs(subgraph)])
 
     def runs(self, subgraph: Subgraph) -> Iterator[Taps | TapsOf]:
         """Yield the taps of each run in which a subgraph has to reach the target."""
-        runs: list[Taps | TapsOf] = [subgraph_taps(self.model, subgraph, self.means)]
+        alone = subgraph_taps(self.model, subgraph, self.means)
+        if self.config.norms is not Norms.frozen:
+            yield alone
+        if self.config.norms is not Norms.free:
+            yield self._frozen.under(alone)
         if self.config.objective is not Objective.full:
-            runs.append(partial_taps(self.model, subgraph, self.means, self.parts))
-        for taps in runs:
-            yield frozen_norms(self.model, self.pairs.validation, taps) if self.config.frozen_norms else taps
+            parts = partial_taps(self.model, subgraph, self.means, self.parts)
+            yield self._frozen.under(parts) if self.config.norms is Norms.frozen else parts
+
+    @cached_property
+    def _frozen(self) -> FrozenNorms:
+        return FrozenNorms(self.model, self.pairs.validation)
 
     def _learn(self, units: Units, *, n_steps: int, tie: Tensor | None = None) -> Tensor:
         return learn_mask(
@@ -201,10 +210,7 @@ class Search:
 
 
 class Nearby:
-    """The validation loss of subgraphs that differ in a few pieces from one that has run: all before these is taken from there.
-
-    A subgraph whose first run misses the target is not run again: what is returned is then that run's loss.
-    """
+    """Judges subgraphs that differ in a few pieces from one that has run: all before these is taken from there."""
 
     @torch.no_grad()
     def __init__(self, search: Search, base: Subgraph, calibration: Calibration) -> None:
@@ -212,17 +218,33 @@ class Nearby:
         batch = search.pairs.validation
         self.streams = [residual_streams(search.model, batch, taps=taps) for taps in search.runs(base)]
 
-    @torch.no_grad()
-    def __call__(self, subgraph: Subgraph) -> float:
+    def reaches_target(self, subgraph: Subgraph) -> bool:
+        """Return whether every run reaches the target; one that can no longer reach it is not run to its end."""
+        n_prompts = len(self.search.pairs.validation.last)
+        for chunks in self._losses(subgraph):
+            total = 0.0
+            for losses in chunks:
+                total += losses.sum().item()
+                if total > self.search.target_loss * n_prompts:
+                    return False
+        return True
+
+    def loss(self, subgraph: Subgraph) -> float:
         """Return the largest loss of its runs, up to the first that misses the target."""
-        site, search = self._first_difference(subgraph), self.search
         worst = 0.0
-        for taps, streams in zip(search.runs(subgraph), self.streams, strict=True):
-            margin = answer_margins(search.model, search.pairs.validation, taps=taps, start=streams[site])
-            worst = max(worst, score(self.calibration(margin)).loss)
-            if worst > search.target_loss:
+        for chunks in self._losses(subgraph):
+            worst = max(worst, torch.cat(list(chunks)).mean().item())
+            if worst > self.search.target_loss:
                 break
         return worst
+
+    @torch.no_grad()
+    def _losses(self, subgraph: Subgraph) -> Iterator[Iterator[Float[Tensor, " n_rows"]]]:
+        """Yield for every run its losses, some prompts after the other."""
+        site, search = self._first_difference(subgraph), self.search
+        for taps, streams in zip(search.runs(subgraph), self.streams, strict=True):
+            margins = margin_chunks(search.model, search.pairs.validation, taps=taps, start=streams[site])
+            yield (task_losses(self.calibration(margin)) for _, margin in margins)
 
     def _first_difference(self, subgraph: Subgraph) -> str:
         """Return the residual site before the first sublayer in which the subgraph is another."""
