@@ -1,15 +1,15 @@
 """Clean-up: nodes and edges whose removal leaves the validation loss under the target are removed, until there is none.
 
 The paper's authors did it by hand (Gao et al. 2025, section 2.2). Pieces are tried one by one from the answer back to the
-tokens, as in ACDC (Conmy et al. 2023), and what is not needed goes at once; so whatever is tried stands in front of all that
-has gone, and the run up to there need not be repeated. Sweeps follow each other until one removes nothing. Then the loss
-without each single node and without each single edge is the circuit's certificate: all of them are above the target.
+tokens, as in ACDC (Conmy et al. 2023), round after round, and what is not needed goes at once. When every piece has been
+tried since the last one went, what was measured on the way is the circuit's certificate: the loss without each single node and
+without each single edge, all of them above the target.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple, Protocol, runtime_checkable
+from typing import NamedTuple
 
 from sparse_circuits.circuits.edges import Edge
 from sparse_circuits.circuits.subgraph import Subgraph
@@ -17,16 +17,8 @@ from sparse_circuits.model import Node
 
 Piece = Node | Edge
 
-
-@runtime_checkable
-class Judge(Protocol):
-    """What runs subgraphs on validation pairs."""
-
-    def reaches_target(self, subgraph: Subgraph) -> bool:
-        """Return whether the loss is at most the target."""
-
-    def loss(self, subgraph: Subgraph) -> float:
-        """Return the loss, in nats, or where several runs have to reach the target that of the first that does not."""
+Loss = Callable[[Subgraph], float]
+"""The validation loss of a subgraph, in nats; where several runs have to reach the target, that of the first that does not."""
 
 
 class Cleaned(NamedTuple):
@@ -37,30 +29,33 @@ class Cleaned(NamedTuple):
     """The certificate: the validation loss without each node and each edge."""
 
 
-def clean_up(subgraph: Subgraph, near: Callable[[Subgraph], Judge]) -> Cleaned:
+def clean_up(subgraph: Subgraph, near: Callable[[Subgraph], Loss], *, target_loss: float) -> Cleaned:
     """Remove what is not needed, until the loss without any single piece exceeds the target.
 
     Args:
         subgraph: reaches the target.
-        near: of a subgraph, who judges those that differ little from it.
+        near: of a subgraph, how to run those that differ little from it; asked anew in every round.
+        target_loss: in nats.
     """
-    while (smaller := _sweep(subgraph, near(subgraph))) != subgraph:
-        subgraph = smaller
-    judge = near(subgraph)
-    return Cleaned(subgraph, {piece: judge.loss(subgraph.without(piece)) for piece in subgraph.pieces()})
-
-
-def _sweep(subgraph: Subgraph, judge: Judge) -> Subgraph:
-    for piece in from_the_answer_back(subgraph):
-        smaller = subgraph.without(piece)
-        if smaller != subgraph and judge.reaches_target(smaller):
-            subgraph = smaller
-    return subgraph
+    without: dict[Piece, float] = {}
+    while untried := [piece for piece in from_the_answer_back(subgraph) if piece not in without]:
+        loss_of = near(subgraph)
+        for piece in untried:
+            smaller = subgraph.without(piece)
+            if smaller == subgraph:  # went with a node
+                continue
+            loss = loss_of(smaller)
+            if loss <= target_loss:
+                subgraph, without = smaller, {}
+            else:
+                without[piece] = loss
+    return Cleaned(subgraph, {piece: without[piece] for piece in subgraph.pieces()})
 
 
 def from_the_answer_back(subgraph: Subgraph) -> list[Piece]:
     """Return the pieces in reverse firing order, a site's nodes before the edges that reach them."""
     order = {site: place for place, site in enumerate(subgraph.nodes)}
-    edges = sorted(subgraph.edges, key=lambda edge: -order[edge.target.site])
-    nodes = [Node(site, channel) for site in reversed(subgraph.nodes) for channel in subgraph.nodes[site]]
-    return sorted([*nodes, *edges], key=lambda piece: -order[piece.target.site if isinstance(piece, Edge) else piece.site])
+    nodes = [Node(site, channel) for site, channels in subgraph.nodes.items() for channel in channels]
+    return sorted(
+        [*nodes, *subgraph.edges], key=lambda piece: -order[piece.target.site if isinstance(piece, Edge) else piece.site]
+    )

@@ -52,7 +52,7 @@ class MaskConfig:
     """Steps of mask learning on nodes."""
     n_edge_steps: int = 100
     """Steps of mask learning on edges; 0 leaves all edges among the kept nodes to the clean-up."""
-    n_pairs: int = 32
+    n_pairs: int = 16
     """Pairs in one step, twice as many prompts (the paper: 64)."""
     k_coef: float = 1e-3
     """Cost of one node or edge, in nats of task loss (the paper's search centre: 1e-4, for far larger models)."""

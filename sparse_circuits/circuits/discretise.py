@@ -8,20 +8,20 @@ Source: Gao et al. 2025, appendix A.5. The loss is not monotone in k: with more 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from sparse_circuits.circuits.margin import pooled, worst_loss
+from sparse_circuits.circuits.margin import pooled, score
 from sparse_circuits.tasks.calibrate import Calibration, calibrate
 
 N_BELOW = 16
 
-Margins = Callable[[Bool[Tensor, " unit"]], Float[Tensor, "n_runs n_prompts"]]
-"""The margins on validation pairs when only these units are kept: one run, or several that all have to reach the target."""
+Margins = Callable[[Bool[Tensor, " unit"]], Iterable[Float[Tensor, " n_prompts"]]]
+"""The margins on validation pairs when only these units are kept, in one run or in several that all have to do."""
 
 
 class Discrete(NamedTuple):
@@ -47,10 +47,13 @@ def discretise(
     tried: dict[int, Discrete] = {}
 
     def reaches(k: int) -> bool:
-        kept = top_units(rank, k)
-        margin = margins(kept)
-        tried[k] = Discrete(kept.cpu(), calibrate(pooled(margin), max_scale=max_scale))
-        return worst_loss(tried[k].calibration(margin)) <= target_loss
+        kept, runs = top_units(rank, k), []
+        for margin in margins(kept):
+            runs.append(margin)
+            if score(calibrate(margin, max_scale=max_scale)(margin)).loss > target_loss:
+                return False  # no calibration for all runs does more for this one
+        tried[k] = Discrete(kept.cpu(), calibrate(pooled(torch.stack(runs)), max_scale=max_scale))
+        return all(score(tried[k].calibration(margin)).loss <= target_loss for margin in runs)
 
     k = smallest_size(reaches, start=start, largest=len(rank))
     return None if k is None else tried[k]

@@ -52,7 +52,7 @@ class ExtractConfig:
     """Refuse tasks that the model does not know, or that its bigram table answers alone."""
     n_train_pairs: int = 512
     """The pool that mask learning draws from."""
-    n_validation_pairs: int = 64
+    n_validation_pairs: int = 128
     """Pairs that choose sizes, calibration and clean-up."""
     n_held_out_pairs: int = 64
     """Pairs of the card."""

@@ -49,11 +49,6 @@ def pooled(margins: Float[Tensor, "n_runs n_prompts"]) -> Float[Tensor, " n_runs
     return rearrange(margins, "run (side pair) -> (side run pair)", side=2)
 
 
-def worst_loss(margins: Float[Tensor, "n_runs n_prompts"]) -> float:
-    """Return the largest task loss of several runs."""
-    return max(score(run).loss for run in margins)
-
-
 def answer_margins(
     model: Transformer, batch: PairBatch, *, taps: Taps | TapsOf | None = None, start: Start | None = None
 ) -> Float[Tensor, " n_prompts"]:
@@ -65,21 +60,16 @@ def answer_margins(
         taps: the same for all prompts, or made for some of them at a time.
         start: where an earlier run of the same batch is taken up; taps before that have no effect.
     """
-    rows, margins = zip(*margin_chunks(model, batch, taps=taps, start=start), strict=True)
-    return torch.cat(margins)[torch.cat(rows).argsort()]
-
-
-def margin_chunks(
-    model: Transformer, batch: PairBatch, *, taps: Taps | TapsOf | None = None, start: Start | None = None
-) -> Iterator[tuple[Int[Tensor, " n_rows"], Float[Tensor, " n_rows"]]]:
-    """Yield the margins of some pairs after others, with their rows in the batch: positive prompts, then negative ones."""
-    for index, (rows, some) in enumerate(chunks(batch)):
-        own = taps(rows, some.tokens) if callable(taps) else taps
+    rows, margins = [], []
+    for index, (those, some) in enumerate(chunks(batch)):
+        own = taps(those, some.tokens) if callable(taps) else taps
         if start is None:
             logits = model(some.tokens, taps=own, at=some.last)
         else:
             logits = model.run_from(start.site, start.residual[index], tokens=some.tokens, taps=own, at=some.last)
-        yield rows, answer_difference(logits, some)
+        rows.append(those)
+        margins.append(answer_difference(logits, some))
+    return torch.cat(margins)[torch.cat(rows).argsort()]
 
 
 def residual_streams(model: Transformer, batch: PairBatch, *, taps: Taps | TapsOf) -> dict[str, Start]:

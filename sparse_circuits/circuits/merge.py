@@ -65,10 +65,12 @@ def merged(subgraph: Subgraph, merge: Merge) -> Subgraph:
     return rest._replace(edges=[*edges, *added], merges=(*rest.merges, merge))
 
 
-def merge_redundant(subgraph: Subgraph, candidates: list[Merge], reaches_target: Callable[[Subgraph], bool]) -> Subgraph:
+def merge_redundant(
+    subgraph: Subgraph, candidates: list[Merge], loss_of: Callable[[Subgraph], float], *, target_loss: float
+) -> Subgraph:
     """Merge what may be merged with the loss still at the target."""
     for merge in candidates:
         nodes = {str(piece) for piece in subgraph.pieces() if isinstance(piece, Node)}
-        if {merge.node, merge.into} <= nodes and reaches_target(smaller := merged(subgraph, merge)):
+        if {merge.node, merge.into} <= nodes and loss_of(smaller := merged(subgraph, merge)) <= target_loss:
             subgraph = smaller
     return subgraph

@@ -24,7 +24,7 @@ from sparse_circuits.circuits.clean_up import Cleaned, Piece, clean_up
 from sparse_circuits.circuits.discover import MaskConfig, Units, edge_units, learn_mask, node_units, tied_qk
 from sparse_circuits.circuits.discretise import Discrete, Margins, discretise
 from sparse_circuits.circuits.edges import Edge
-from sparse_circuits.circuits.margin import TapsOf, answer_margins, margin_chunks, residual_streams
+from sparse_circuits.circuits.margin import TapsOf, answer_margins, residual_streams, score
 from sparse_circuits.circuits.means import Means
 from sparse_circuits.circuits.merge import merge_redundant, proportional
 from sparse_circuits.circuits.nodes import channels_of
@@ -37,7 +37,6 @@ from sparse_circuits.model import Transformer
 from sparse_circuits.model.sites import FINAL
 from sparse_circuits.model.taps import Taps
 from sparse_circuits.run import Autocast
-from sparse_circuits.tasks import task_losses
 from sparse_circuits.tasks.calibrate import Calibration
 from sparse_circuits.training.loop import Track
 
@@ -127,7 +126,7 @@ class Search:
     def discretise_nodes(self, rank: Float[Tensor, " node"], *, start: int) -> Discrete | None:
         """Return the smallest set of nodes by any ranking that reaches the target."""
 
-        def margins(kept: Bool[Tensor, " node"]) -> Float[Tensor, "n_runs n_prompts"]:
+        def margins(kept: Bool[Tensor, " node"]) -> Iterator[Float[Tensor, " n_prompts"]]:
             return self.margins(Subgraph(channels_of(kept, self.model.config)))
 
         return self._discretise(rank, margins, start=start)
@@ -146,10 +145,11 @@ class Search:
     def _clean(self, subgraph: Subgraph, calibration: Calibration) -> Cleaned:
         """Remove and merge by turns, until there is neither anything to remove nor to merge."""
         while True:
-            cleaned = clean_up(subgraph, lambda base: Nearby(self, base, calibration))
-            redundant = proportional(self.model, cleaned.subgraph, self.means)
-            reaches = Nearby(self, cleaned.subgraph, calibration).reaches_target
-            subgraph = merge_redundant(cleaned.subgraph, redundant, reaches)
+            cleaned = clean_up(subgraph, lambda base: Nearby(self, base, calibration), target_loss=self.target_loss)
+            if not (redundant := proportional(self.model, cleaned.subgraph, self.means)):
+                return cleaned
+            loss_of = Nearby(self, cleaned.subgraph, calibration)
+            subgraph = merge_redundant(cleaned.subgraph, redundant, loss_of, target_loss=self.target_loss)
             if subgraph == cleaned.subgraph:
                 return cleaned
 
@@ -161,7 +161,7 @@ class Search:
         def chosen(kept: Bool[Tensor, " edge"]) -> list[Edge]:
             return [edge for edge, is_kept in zip(subgraph.edges, kept.tolist(), strict=True) if is_kept]
 
-        def margins(kept: Bool[Tensor, " edge"]) -> Float[Tensor, "n_runs n_prompts"]:
+        def margins(kept: Bool[Tensor, " edge"]) -> Iterator[Float[Tensor, " n_prompts"]]:
             return self.margins(subgraph._replace(edges=chosen(kept)))
 
         found = self._discretise(mask, margins, start=int((mask > 0).sum()))
@@ -169,17 +169,18 @@ class Search:
         return chosen(found.kept), found.calibration
 
     @torch.no_grad()
-    def margins(self, subgraph: Subgraph) -> Float[Tensor, "n_runs n_prompts"]:
-        """Return what a part of the model says on validation pairs in every run in which it has to reach the target."""
-        return torch.stack([answer_margins(self.model, self.pairs.validation, taps=taps) for taps in self.runs(subgraph)])
+    def margins(self, subgraph: Subgraph) -> Iterator[Float[Tensor, " n_prompts"]]:
+        """Yield what a part of the model says on validation pairs in each run in which it has to reach the target."""
+        for taps in self.runs(subgraph):
+            yield answer_margins(self.model, self.pairs.validation, taps=taps)
 
     def runs(self, subgraph: Subgraph) -> Iterator[Taps | TapsOf]:
         """Yield the taps of each run in which a subgraph has to reach the target."""
         alone = subgraph_taps(self.model, subgraph, self.means)
-        if self.config.norms is not Norms.frozen:
-            yield alone
         if self.config.norms is not Norms.free:
             yield self._frozen.under(alone)
+        if self.config.norms is not Norms.frozen:
+            yield alone
         if self.config.objective is not Objective.full:
             parts = partial_taps(self.model, subgraph, self.means, self.parts)
             yield self._frozen.under(parts) if self.config.norms is Norms.frozen else parts
@@ -210,41 +211,31 @@ class Search:
 
 
 class Nearby:
-    """Judges subgraphs that differ in a few pieces from one that has run: all before these is taken from there."""
+    """The validation loss of subgraphs that differ in a few pieces from one that has run: all before these is taken from there.
+
+    The run that is closest to the target comes first, and those behind one that misses it are spared.
+    """
 
     @torch.no_grad()
     def __init__(self, search: Search, base: Subgraph, calibration: Calibration) -> None:
         self.search, self.calibration, self.pieces = search, calibration, set(base.pieces())
         batch = search.pairs.validation
         self.streams = [residual_streams(search.model, batch, taps=taps) for taps in search.runs(base)]
-
-    def reaches_target(self, subgraph: Subgraph) -> bool:
-        """Return whether every run reaches the target; one that can no longer reach it is not run to its end."""
-        n_prompts = len(self.search.pairs.validation.last)
-        for chunks in self._losses(subgraph):
-            total = 0.0
-            for losses in chunks:
-                total += losses.sum().item()
-                if total > self.search.target_loss * n_prompts:
-                    return False
-        return True
-
-    def loss(self, subgraph: Subgraph) -> float:
-        """Return the largest loss of its runs, up to the first that misses the target."""
-        worst = 0.0
-        for chunks in self._losses(subgraph):
-            worst = max(worst, torch.cat(list(chunks)).mean().item())
-            if worst > self.search.target_loss:
-                break
-        return worst
+        losses = [score(calibration(margin)).loss for margin in search.margins(base)]
+        self.order = sorted(range(len(losses)), key=lambda run: -losses[run])
 
     @torch.no_grad()
-    def _losses(self, subgraph: Subgraph) -> Iterator[Iterator[Float[Tensor, " n_rows"]]]:
-        """Yield for every run its losses, some prompts after the other."""
+    def __call__(self, subgraph: Subgraph) -> float:
+        """Return the largest loss of its runs, up to the first that misses the target."""
         site, search = self._first_difference(subgraph), self.search
-        for taps, streams in zip(search.runs(subgraph), self.streams, strict=True):
-            margins = margin_chunks(search.model, search.pairs.validation, taps=taps, start=streams[site])
-            yield (task_losses(self.calibration(margin)) for _, margin in margins)
+        runs, worst = list(search.runs(subgraph)), 0.0
+        for run in self.order:
+            start = self.streams[run][site]
+            margin = answer_margins(search.model, search.pairs.validation, taps=runs[run], start=start)
+            worst = max(worst, score(self.calibration(margin)).loss)
+            if worst > search.target_loss:
+                break
+        return worst
 
     def _first_difference(self, subgraph: Subgraph) -> str:
         """Return the residual site before the first sublayer in which the subgraph is another."""
