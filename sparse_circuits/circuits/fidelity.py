@@ -25,6 +25,9 @@ from sparse_circuits.model.taps import NO_TAPS, Taps
 from sparse_circuits.tasks import PairBatch, right_margins
 from sparse_circuits.tasks.calibrate import Calibration
 
+N_INTERCHANGED = 24
+"""Pairs on which nodes are swapped."""
+
 
 @torch.no_grad()
 def node_fidelity(model: Transformer, batch: PairBatch, nodes: Channels, taps: Taps) -> list[NodeFidelity]:
@@ -87,7 +90,11 @@ def _patterns(
 
 @torch.no_grad()
 def interchange(model: Transformer, batch: PairBatch, nodes: Channels, taps: Taps, calibration: Calibration) -> Interchange:
-    """Swap nodes between the two prompts of a pair, one at a time and all together, in the circuit and in the whole model."""
+    """Swap nodes between the two prompts of a pair, one at a time and all together, in the circuit and in the whole model.
+
+    On the first 24 pairs: two runs of the circuit and of the model for every node are many.
+    """
+    batch = batch.select(torch.arange(min(N_INTERCHANGED, batch.n_pairs), device=batch.last.device))
     runs = ((taps, calibration), (NO_TAPS, Calibration()))
     before = [calibrated(answer_margins(model, batch, taps=own)) for own, calibrated in runs]
 

@@ -1,16 +1,20 @@
 """A circuit as a graph from tokens to answer, with its numbers, under these names:
 
     task, summary, n_nodes, n_edges, model_hash
+    verdict      one line: whether every check keeps its bounds, or which does not
     shape        {n_layers, d_model, d_head} of its model
     nodes        [{site, channel, ...}] in firing order. Two sites are ends rather than nodes of the circuit and stay out of
                  its counts: `embed`, what the embedding writes to a residual channel that the circuit reads, with
                  `tokens`: [[text, weight]], the largest; and `logits`, whose channel is a token's id, with its `text`.
-                 Nodes of `final_resid` have `tokens` too: those whose logits they move most
-    edges        [[source, target, weight]], ends as positions in `nodes`; every number that float32 holds survives
+                 Nodes of `final_resid` have `tokens` too: those whose logits they move most. The circuit's own have
+                 `without`: the validation loss of the circuit without this node (its certificate)
+    edges        [[source, target, weight, without]], ends as positions in `nodes`; every number that float32 holds survives;
+                 `without` as for nodes, null where it was not measured
     residual     [[source, target, gain]] writer and reader of one residual channel, with the gain of the reader's norm;
                  null where the writer is the embedding, whose weight depends on the token
     unembedding  [[source, target, weight]] from `final_resid` to `logits`, the last norm's gain included
-    checks       [{name, loss, accuracy, about, at_most or at_least}] on held-out pairs
+    checks       [{name, about, loss, low, high, accuracy, n_draws, at_most, at_least}] on held-out pairs; low and high are
+                 the ends of a 95 % bootstrap interval
     examples     [{prompt, answer, other, probability}] both prompts of one held-out pair, with the probability that the
                  circuit gives the right answer; empty for a task that is not among the project's own
 
@@ -48,6 +52,7 @@ def circuit_graph(circuit: Circuit) -> dict[str, Any]:
         "summary": circuit.task.summary,
         "n_nodes": circuit.card.n_nodes,
         "n_edges": circuit.card.n_edges,
+        "verdict": circuit.card.verdict,
         "model_hash": circuit.model_hash,
         "shape": {"n_layers": config.n_layers, "d_model": config.d_model, "d_head": config.d_head},
         **_links(circuit, _answer_ids(circuit, pair)),
@@ -65,8 +70,14 @@ def _links(circuit: Circuit, answers: Sequence[int]) -> dict[str, Any]:
     readers = [node for node in own if (node.site.endswith("act_in") or node.site == FINAL) and node.channel in embedding]
     read_out = circuit.unembedding_links(answers)
     return {
-        "nodes": [_node(node, circuit.tokenizer, embedding, unembedding) for node in nodes],
-        "edges": [[place[edge.source], place[edge.target], _exact(edge.weight)] for edge in circuit.edges],
+        "nodes": [
+            _node(node, circuit.tokenizer, embedding, unembedding) | _without(circuit.card.without_nodes, node)
+            for node in nodes
+        ],
+        "edges": [
+            [place[edge.source], place[edge.target], _exact(edge.weight), circuit.card.without_edges.get(str(edge))]
+            for edge in circuit.edges
+        ],
         "residual": [[place[Node(EMBED, node.channel)], place[node], None] for node in readers]
         + [[place[link.source], place[link.target], _exact(link.weight)] for link in circuit.residual_links()],
         "unembedding": [
@@ -93,6 +104,10 @@ def _node(
         return described
     largest = sorted(links, key=lambda link: -abs(link.weight))[:N_TOKENS]
     return {**described, "tokens": [[tokenizer.token(link.token), _exact(link.weight)] for link in largest]}
+
+
+def _without(losses: dict[str, float], node: Node) -> dict[str, float]:
+    return {"without": losses[str(node)]} if str(node) in losses else {}
 
 
 def _exact(weight: float) -> float:

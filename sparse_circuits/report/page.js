@@ -75,16 +75,22 @@ function taskTable({ tasks, circuits, curves: lines }) {
 const LABELS = {
   model: "whole model", circuit: "circuit alone", circuit_raw: "… before calibration", necessity: "only the circuit removed",
   random: "random circuit, the best", random_calibrated: "… calibrated on its own", outside: "other nodes removed", ablated: "everything removed",
+  "partial_0.0": "0 % of the rest removed", "partial_0.25": "25 % of the rest removed", "partial_0.5": "50 % of the rest removed",
+  "partial_0.75": "75 % of the rest removed", "partial_1.0": "100 % of the rest removed", frozen_norms: "norms as in the model",
+  resample: "the rest at random values", swapped: "search: answers swapped", coin: "search: answers by a coin", random_weights: "search: random weights",
 };
 const anchor = task => `circuit-${task}`;
 const fails = ({ loss, at_most, at_least }) => (known(at_most) && loss > at_most) || (known(at_least) && loss < at_least);
 
-function checks(rows) {
-  const full = Math.max(0.8, ...rows.map(row => row.loss));
+function checks(rows, verdict) {
+  const full = Math.max(0.8, ...rows.map(row => row.high));
   const limit = row => known(row.at_most) ? `at most ${row.at_most}` : known(row.at_least) ? `at least ${row.at_least}` : "";
-  return element("section", { class: "card" }, element("h3", {}, "Is it what the model uses?"), element("p", { class: "caption" }, "Task loss on held-out pairs, in nats."),
+  return element("section", { class: "card" }, element("h3", {}, "Is it what the model uses?"), element("p", { class: `verdict ${rows.some(fails) ? "fails" : "holds"}` }, verdict),
+    element("p", { class: "caption" }, "Task loss on held-out pairs, in nats, with 95 % intervals."),
     rows.map(row => element("div", { class: "check" }, element("span", { title: row.about }, LABELS[row.name] ?? row.name),
-      element("span", { class: "track" }, element("i", { style: `width:${100 * row.loss / full}%` }),
+      element("span", { class: "track", title: `95 % interval ${decimal(row.low)} to ${decimal(row.high)}` },
+        element("i", { style: `width:${100 * row.loss / full}%` }),
+        element("u", { style: `left:${100 * row.low / full}%;width:${100 * (row.high - row.low) / full}%` }),
         limit(row) ? element("b", { style: `left:${100 * (row.at_most ?? row.at_least) / full}%` }) : null),
       element("span", { class: "number" }, decimal(row.loss)),
       element("span", { class: `limit ${limit(row) && (fails(row) ? "fails" : "holds")}` }, limit(row)))));
@@ -102,14 +108,17 @@ function circuitSection(circuit) {
   const links = [...circuit.edges.map(edge => ["edge", ...edge]), ...circuit.unembedding.map(link => ["unembedding", ...link])];
   const edgeColumns = [{ label: "from", of: ([, source]) => name(source), show: ([, source]) => element("code", {}, name(source)) },
     { label: "to", of: ([, , target]) => name(target), show: ([, , target]) => element("code", {}, name(target)) },
-    { label: "weight", right: true, of: ([, , , w]) => w, show: ([, , , w]) => weight(w) }, { label: "kind", of: ([kind]) => kind }];
+    { label: "weight", right: true, of: ([, , , w]) => w, show: ([, , , w]) => weight(w) },
+    { label: "loss without", right: true, of: ([, , , , without]) => without, show: ([, , , , without]) => known(without) ? decimal(without) : "" },
+    { label: "kind", of: ([kind]) => kind }];
   const degree = (node, end) => circuit.edges.filter(edge => edge[end] === circuit.nodes.indexOf(node)).length;
   const nodeColumns = [{ label: "node", of: nameOf, show: node => element("code", {}, nameOf(node)) },
-    { label: "edges in", right: true, of: node => degree(node, 1) }, { label: "edges out", right: true, of: node => degree(node, 0) }];
+    { label: "edges in", right: true, of: node => degree(node, 1) }, { label: "edges out", right: true, of: node => degree(node, 0) },
+    { label: "loss without", right: true, of: node => node.without, show: node => known(node.without) ? decimal(node.without) : "" }];
   const long = (title, content) => element("details", {}, element("summary", {}, title), element("div", { class: "card scroll long" }, content));
   return element("section", { class: "circuit", id: anchor(circuit.task) }, element("h2", {}, circuit.task),
     element("p", {}, prose(circuit.summary), ` · ${count(circuit.n_nodes)} nodes, ${count(circuit.n_edges)} edges`),
-    element("div", { class: "grid two" }, circuit.checks.length ? checks(circuit.checks) : null, circuit.examples.length ? examples(circuit.examples) : null),
+    element("div", { class: "grid two" }, circuit.checks.length ? checks(circuit.checks, circuit.verdict) : null, circuit.examples.length ? examples(circuit.examples) : null),
     graph(circuit),
     element("div", { class: "grid two" }, long(`Nodes (${own.length})`, table(nodeColumns, own, { caption: `Nodes of ${circuit.task}` })),
       long(`Edges and unembedding weights (${links.length})`, table(edgeColumns, links, { caption: `Edges of ${circuit.task}` }))));
