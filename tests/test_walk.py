@@ -50,8 +50,8 @@ def test_from_a_corpus_to_a_circuit_and_its_report(
     sizes = ["extract.n_train_pairs=128", "extract.n_validation_pairs=32", "extract.n_held_out_pairs=32"]
     assert cli.main(["extract", "run=walk", "tasks=[lights.jsonl]", "extract.masks.n_steps=150", *sizes]) == 0
     circuit = Circuit.load(corpus / "walk" / "circuits" / "lights.safetensors")
-    assert circuit.card.circuit.loss < 0.3
-    assert circuit.card.necessity.loss > 0.5
+    assert circuit.card["circuit"].loss < 0.3
+    assert circuit.card["necessity"].loss > 0.5
     assert circuit.card.n_nodes < 200
     right = circuit.run("    red data =>", answers=(" stop", " drive"))
     assert right.positive > 0.5

@@ -33,7 +33,13 @@ class Discrete(NamedTuple):
 
 @torch.no_grad()
 def discretise(
-    rank: Float[Tensor, " unit"], margins: Margins, *, start: int, target_loss: float, max_scale: float
+    rank: Float[Tensor, " unit"],
+    margins: Margins,
+    *,
+    start: int,
+    target_loss: float,
+    max_scale: float,
+    n_below: int = N_BELOW,
 ) -> Discrete | None:
     """Return the smallest top-k set found whose calibrated validation loss reaches the target, if any does.
 
@@ -43,6 +49,7 @@ def discretise(
         start: the size to search from, which training ended with.
         target_loss: in nats, after calibration.
         max_scale: bound of the calibration.
+        n_below: sizes below the result of the bisection to try too.
     """
     tried: dict[int, Discrete] = {}
 
@@ -55,7 +62,7 @@ def discretise(
         tried[k] = Discrete(kept.cpu(), calibrate(pooled(torch.stack(runs)), max_scale=max_scale))
         return all(score(tried[k].calibration(margin)).loss <= target_loss for margin in runs)
 
-    k = smallest_size(reaches, start=start, largest=len(rank))
+    k = smallest_size(reaches, start=start, largest=len(rank), n_below=n_below)
     return None if k is None else tried[k]
 
 
@@ -66,13 +73,14 @@ def top_units(rank: Float[Tensor, " unit"], k: int) -> Bool[Tensor, " unit"]:
     return kept
 
 
-def smallest_size(reaches: Callable[[int], bool], *, start: int, largest: int) -> int | None:
+def smallest_size(reaches: Callable[[int], bool], *, start: int, largest: int, n_below: int = N_BELOW) -> int | None:
     """Return the smallest k found that reaches the target.
 
     Args:
         reaches: whether the top k nodes do; may be true and false in any order.
         start: the k to search from, which training ended with.
-        largest: all nodes.
+        largest: all units.
+        n_below: sizes below the result of the bisection to try too.
 
     Returns:
         A k for which `reaches` was true, or None where it is false for start, its doublings and all nodes.
@@ -87,7 +95,7 @@ def smallest_size(reaches: Callable[[int], bool], *, start: int, largest: int) -
             found = middle
         else:
             below = middle
-    return next((k for k in range(max(1, found - N_BELOW), found) if reaches(k)), found)
+    return next((k for k in range(max(1, found - n_below), found) if reaches(k)), found)
 
 
 def _first_reaching(reaches: Callable[[int], bool], *, start: int, largest: int) -> tuple[int, int] | None:

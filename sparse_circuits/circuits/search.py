@@ -22,7 +22,7 @@ from torch import Tensor
 from sparse_circuits.circuits.ablate import Ablation, StandIn, stand_in
 from sparse_circuits.circuits.clean_up import Cleaned, Piece, clean_up
 from sparse_circuits.circuits.discover import MaskConfig, Units, edge_units, learn_mask, node_units, tied_qk
-from sparse_circuits.circuits.discretise import Discrete, Margins, discretise
+from sparse_circuits.circuits.discretise import N_BELOW, Discrete, Margins, discretise
 from sparse_circuits.circuits.edges import Edge
 from sparse_circuits.circuits.margin import TapsOf, answer_margins, residual_streams, score
 from sparse_circuits.circuits.means import Means
@@ -164,7 +164,8 @@ class Search:
         def margins(kept: Bool[Tensor, " edge"]) -> Iterator[Float[Tensor, " n_prompts"]]:
             return self.margins(subgraph._replace(edges=chosen(kept)))
 
-        found = self._discretise(mask, margins, start=int((mask > 0).sum()))
+        # Sizes below are left to the clean-up, which tries every edge by itself.
+        found = self._discretise(mask, margins, start=int((mask > 0).sum()), n_below=0)
         # With all of its edges the subgraph reaches the target, so something is found.
         return chosen(found.kept), found.calibration
 
@@ -202,8 +203,9 @@ class Search:
             track=self.track,
         )
 
-    def _discretise(self, rank: Tensor, margins: Margins, *, start: int) -> Discrete | None:
-        return discretise(rank, margins, start=start, target_loss=self.target_loss, max_scale=self.max_scale)
+    def _discretise(self, rank: Tensor, margins: Margins, *, start: int, n_below: int = N_BELOW) -> Discrete | None:
+        bounds = {"target_loss": self.target_loss, "max_scale": self.max_scale}
+        return discretise(rank, margins, start=start, n_below=n_below, **bounds)
 
     @property
     def _device(self) -> torch.device:

@@ -10,10 +10,13 @@ import pytest
 import torch
 
 from sparse_circuits.circuits import Circuit, Prediction
-from sparse_circuits.circuits.nodes import mark
+from sparse_circuits.circuits.describe import card_lines
+from sparse_circuits.circuits.margin import answer_margins
+from sparse_circuits.circuits.store import VERSION
+from sparse_circuits.circuits.subgraph import Merge, Subgraph, subgraph_taps
 from sparse_circuits.errors import UserError
 from sparse_circuits.model import ModelConfig, Transformer, save_model
-from sparse_circuits.model.store import read_tensors
+from sparse_circuits.model.store import read_tensors, write_tensors
 from sparse_circuits.tasks import Split, encode_pairs
 from tests.circuits.toy import TASK, Toy
 
@@ -44,7 +47,7 @@ def test_same_probabilities_in_a_new_process(circuit: Circuit, path: Path) -> No
 
 def test_everything_survives_the_file(circuit: Circuit, path: Path, tmp_path: Path) -> None:
     loaded = Circuit.load(path)
-    for name in ("nodes", "edges", "calibration", "task", "card", "recipe", "model_hash"):
+    for name in ("nodes", "edges", "merges", "calibration", "task", "card", "recipe", "model_hash"):
         assert getattr(loaded, name) == getattr(circuit, name), name
     assert loaded.describe() == circuit.describe()
     loaded.save(tmp_path / "again.safetensors")
@@ -77,20 +80,35 @@ def test_file_keeps_only_the_answers_columns_of_the_bigram_table(circuit: Circui
     assert torch.equal(Circuit.load(tmp_path / "all.safetensors").model.bigram, circuit.model.bigram)
 
 
-def test_describe_names_every_node_and_edge(circuit: Circuit) -> None:
+def test_edges_that_are_not_listed_are_cut_before_and_after_the_file(toy: Toy, circuit: Circuit, tmp_path: Path) -> None:
+    batch = encode_pairs(TASK, toy.tokenizer, split=Split.held_out, n_pairs=8, seed=9)
+    fewer = dataclasses.replace(circuit, edges=circuit.edges[::2])
+    fewer.save(tmp_path / "fewer.safetensors")
+    loaded = Circuit.load(tmp_path / "fewer.safetensors")
+    assert loaded.edges == fewer.edges
+    torch.testing.assert_close(loaded.margins(batch), fewer.margins(batch))
+    subgraph = Subgraph(circuit.nodes, circuit.edges[::2], tuple(circuit.merges))
+    by_hand = answer_margins(toy.model, batch, taps=subgraph_taps(toy.model, subgraph, toy.means))
+    torch.testing.assert_close(fewer.margins(batch), circuit.calibration(by_hand))
+    assert not torch.allclose(fewer.margins(batch), circuit.margins(batch), atol=0.1)
+
+
+def test_merges_survive_the_file(circuit: Circuit, tmp_path: Path) -> None:
+    merges = [Merge("0.attn.v[3]", "0.attn.v[2]", ratio=-0.5, r_squared=0.99)]
+    dataclasses.replace(circuit, merges=merges).save(tmp_path / "merged.safetensors")
+    loaded = Circuit.load(tmp_path / "merged.safetensors")
+    assert loaded.merges == merges
+    assert "0.attn.v[2] writes for 0.attn.v[3] (x -0.500, R2 0.990)" in loaded.describe()
+
+
+def test_describe_names_every_node_and_edge_and_prints_the_card(circuit: Circuit) -> None:
     text = circuit.describe()
     for site, channels in circuit.nodes.items():
         assert f"  {site}  {' '.join(map(str, channels))}" in text
     for edge in circuit.edges:
         assert f"{edge.source} -> {edge.target}  {edge.weight:+.3f}" in text
-    for wanted in ("toy_quote", "whole model", "only the circuit ablated", "best of 20 random circuits"):
+    for wanted in ("toy_quote", circuit.model_hash[:12], f"{circuit.card.n_nodes} nodes", *card_lines(circuit.card)):
         assert wanted in text
-
-
-def test_taps_leave_just_the_circuit(circuit: Circuit) -> None:
-    kept = mark(circuit.nodes, circuit.model.config)
-    assert kept.sum() == circuit.card.n_nodes
-    assert set(circuit.taps()) <= set(circuit.means.sites)
 
 
 def test_refuses_answers_that_its_file_cannot_score(circuit: Circuit) -> None:
@@ -103,6 +121,15 @@ def test_asks_for_answers_where_the_task_has_several(circuit: Circuit) -> None:
     with pytest.raises(UserError, match="give answers="):
         several.run('("a')
     assert several.run('("a', answers=('")\n', "')\n")) == circuit.run('("a')
+
+
+def test_refuses_the_file_of_another_version(path: Path, tmp_path: Path) -> None:
+    tensors, metadata = read_tensors(path, kind="circuit")
+    assert metadata["version"] == VERSION
+    metadata["card"] = {"model": {"loss": 0.1, "accuracy": 1.0}, **metadata["card"]}
+    write_tensors(tmp_path / "old.safetensors", tensors, kind="circuit", metadata=metadata)
+    with pytest.raises(UserError, match="another version"):
+        Circuit.load(tmp_path / "old.safetensors")
 
 
 def test_refuses_damaged_and_foreign_files(path: Path, tmp_path: Path, toy: Toy) -> None:

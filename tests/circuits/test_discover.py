@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from sparse_circuits.circuits import MaskConfig, Objective
+from sparse_circuits.circuits import MaskConfig, Objective, discover
 from sparse_circuits.circuits.ablate import ablation_taps, chain
 from sparse_circuits.circuits.cuts import cut_taps, cuts_of
 from sparse_circuits.circuits.discover import (
@@ -19,9 +19,10 @@ from sparse_circuits.circuits.discover import (
 from sparse_circuits.circuits.edges import Edge
 from sparse_circuits.circuits.margin import answer_margins
 from sparse_circuits.circuits.nodes import by_site, count_nodes, mark
+from sparse_circuits.circuits.norms import FrozenNorms, Norms
 from sparse_circuits.circuits.subgraph import Subgraph
 from sparse_circuits.errors import UserError
-from sparse_circuits.model import Node
+from sparse_circuits.model import Node, Transformer
 from sparse_circuits.tasks import PairBatch, Scoring
 from tests.circuits.planted import CONFIG, HONEST, planted_means, planted_model, planted_pairs
 
@@ -97,6 +98,23 @@ def test_same_seed_same_mask_and_the_model_is_untouched(objective: Objective) ->
     assert all(weight.grad is None for weight in model.parameters())
 
 
+@pytest.mark.parametrize(("norms", "least", "most"), [(Norms.free, 0, 0), (Norms.frozen, 20, 20), (Norms.both, 3, 17)])
+def test_steps_freeze_norms_always_never_or_now_and_then(
+    norms: Norms, least: int, most: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    frozen: list[PairBatch] = []
+
+    class Counted(FrozenNorms):
+        def __init__(self, model: Transformer, batch: PairBatch) -> None:
+            frozen.append(batch)
+            super().__init__(model, batch)
+
+    monkeypatch.setattr(discover, "FrozenNorms", Counted)
+    model, config = planted_model(), MaskConfig(norms=norms, n_pairs=4)
+    learn_mask(model, planted_pairs(8), node_units(model, planted_means(model), config), config=config, n_steps=20)
+    assert least <= len(frozen) <= most and all(batch.n_pairs == 4 for batch in frozen)
+
+
 def test_ties_give_a_heads_query_channels_the_parameters_of_its_key_channels() -> None:
     tie = tied_qk(CONFIG)
     sites = by_site(tie, CONFIG)
@@ -116,9 +134,9 @@ def test_tied_nodes_have_equal_masks() -> None:
 def test_nodes_that_answer_stay_and_those_that_do_nothing_go(objective: Objective) -> None:
     """The way to the answer through its narrowest places, which no other node can stand in for."""
     model = planted_model()
-    config = MaskConfig(objective=objective, lr=0.03)
+    config = MaskConfig(objective=objective, lr=0.04)
     units = node_units(model, planted_means(model), config)
-    mask = learn_mask(model, planted_pairs(32), units, config=config, n_steps=60)
+    mask = learn_mask(model, planted_pairs(32), units, config=config, n_steps=40)
     sites = by_site(mask, CONFIG)
     assert sites["0.mlp.act_in"][0] > 0
     idle = [sites[f"0.attn.{name}"] for name in ("act_in", "q", "k", "v", "resid_delta")]
@@ -131,10 +149,10 @@ def test_an_edge_that_carries_the_answer_survives_and_a_useless_one_goes(objecti
     model.layers[0].mlp.into.weight[0, 6] = 0.01
     nodes = {"0.mlp.act_in": [0, 6], "0.mlp.post_act": [0, 1], "0.mlp.resid_delta": [1], "final_resid": [1]}
     subgraph = Subgraph.whole(model, nodes)
-    config = MaskConfig(objective=objective, lr=0.03)
+    config = MaskConfig(objective=objective, lr=0.04)
     generator = torch.Generator().manual_seed(0)
     units = edge_units(model, planted_means(model), config, subgraph, generator=generator)
-    mask = learn_mask(model, planted_pairs(32), units, config=config, n_steps=60)
+    mask = learn_mask(model, planted_pairs(32), units, config=config, n_steps=40)
     useless = subgraph.edges.index(Edge(Node("0.mlp.act_in", 6), Node("0.mlp.post_act", 0), 0.01))
     assert len(mask) == len(subgraph.edges) == 5
     assert mask[useless] < 0 and all(mask[edge] > 0 for edge in range(5) if edge != useless)

@@ -1,13 +1,17 @@
 """Extraction: what is refused before any search, and that a task is described so that its pairs can be drawn again."""
 
 import dataclasses
+from importlib import import_module
 
 import pytest
 import torch
 
-from sparse_circuits.circuits import ExtractConfig, extract
-from sparse_circuits.circuits.extract import draw_splits, refuse_unfit
+from sparse_circuits.circuits import Card, Circuit, ExtractConfig, MaskConfig, extract
+from sparse_circuits.circuits.extract import draw_splits, prepare_search, refuse_unfit
+from sparse_circuits.circuits.margin import score
+from sparse_circuits.circuits.search import Found, Search
 from sparse_circuits.circuits.spec import task_spec
+from sparse_circuits.circuits.subgraph import Subgraph
 from sparse_circuits.data.tokenizer import Tokenizer
 from sparse_circuits.errors import UserError
 from sparse_circuits.model import Transformer
@@ -48,6 +52,56 @@ def test_refuses_means_and_tokenizers_of_other_models(toy: Toy) -> None:
         extract(toy.model, TASK, Tokenizer.train(["ab"], d_vocab=257), toy.means)
 
 
+def test_without_the_gate_what_the_model_does_not_know_is_searched_for_and_not_found(toy: Toy) -> None:
+    config = dataclasses.replace(EXTRACT, knowledge_gate=False, masks=MaskConfig(n_steps=2), n_train_pairs=8)
+    with pytest.raises(UserError, match="No set of nodes brings swapped to a loss"):
+        extract(toy.model, Task("swapped", "", swapped), toy.tokenizer, toy.means, config=config)
+
+
+def test_nothing_of_the_toys_circuit_can_go(toy: Toy, circuit: Circuit) -> None:
+    """The certificate of the card by brute force: every node and every edge removed, on freshly drawn pairs."""
+    search = prepare_search(toy.model, TASK, toy.tokenizer, toy.means, config=EXTRACT)
+    subgraph = Subgraph(circuit.nodes, circuit.edges, tuple(circuit.merges))
+
+    def losses(part: Subgraph) -> list[float]:
+        return [score(circuit.calibration(margin)).loss for margin in search.margins(part)]
+
+    certified = {**circuit.card.without_nodes, **circuit.card.without_edges}
+    assert max(losses(subgraph)) <= EXTRACT.target_loss
+    assert list(certified) == [str(piece) for piece in subgraph.pieces()]
+    for piece in subgraph.pieces():
+        missing = [loss for loss in losses(subgraph.without(piece)) if loss > EXTRACT.target_loss]
+        assert any(certified[str(piece)] == pytest.approx(loss, abs=1e-4) for loss in missing), piece
+
+
+def test_of_several_searches_the_fewest_edges_that_pass_every_check(
+    toy: Toy, circuit: Circuit, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Searches end with 5 edges and a failed check, nothing, 9 edges, 8 edges, and 10; all but the first pass."""
+    ends = {1: (5, ["coin"]), 2: None, 3: (9, []), 4: (8, []), 5: (10, [])}
+    found = Found(Subgraph(circuit.nodes, circuit.edges), circuit.calibration, {}, n_ranked=1)
+
+    def run(search: Search) -> Found | None:
+        return found if ends[search.config.n_steps] else None
+
+    def card(search: Search, *_, **__) -> Card:
+        n_edges, failed = ends[search.config.n_steps]
+        passed = dataclasses.replace(circuit.card["circuit"], name="necessity", at_most=None)
+        checks = [dataclasses.replace(passed, name=name, at_most=0.0) for name in failed]
+        return dataclasses.replace(circuit.card, n_edges=n_edges, checks=[passed, *checks])
+
+    monkeypatch.setattr(Search, "run", run)
+    module = import_module("sparse_circuits.circuits.extract")
+    monkeypatch.setattr(module, "assess", card)
+    monkeypatch.setattr(module, "candidates", lambda *_, **__: (MaskConfig(n_steps=n) for n in ends))
+    best = extract(toy.model, TASK, toy.tokenizer, toy.means, config=EXTRACT)
+    assert best.card.n_edges == 8 and best.recipe["masks"]["n_steps"] == 4
+    monkeypatch.setitem(ends, 3, None)
+    monkeypatch.setitem(ends, 4, None)
+    monkeypatch.setitem(ends, 5, None)
+    assert extract(toy.model, TASK, toy.tokenizer, toy.means, config=EXTRACT).card.failed == ["coin"]
+
+
 def test_spec_holds_answers_where_they_are_always_the_same(toy: Toy) -> None:
     pairs = draw_splits(TASK, toy.tokenizer, EXTRACT, max_tokens=CONFIG.n_ctx, device=CPU)
     spec = task_spec(TASK, pairs, seed=0)
@@ -58,7 +112,7 @@ def test_spec_holds_answers_where_they_are_always_the_same(toy: Toy) -> None:
     assert (spec.answers, spec.answer_ids) == (None, None)
 
 
-@pytest.mark.parametrize("wrong", [{"target_loss": 0.0}, {"n_random": 0}, {"n_held_out_pairs": -3}])
+@pytest.mark.parametrize("wrong", [{"target_loss": 0.0}, {"max_scale": float("inf")}, {"n_held_out_pairs": -3}])
 def test_refuses_settings_out_of_range(wrong: dict[str, float]) -> None:
     with pytest.raises(UserError, match=next(iter(wrong))):
         ExtractConfig(**wrong)

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from sparse_circuits.circuits.ablate import ablation_taps
 from sparse_circuits.circuits.edges import circuit_edges
-from sparse_circuits.circuits.fidelity import interchange, node_fidelity, pattern_errors
+from sparse_circuits.circuits.fidelity import N_INTERCHANGED, interchange, node_fidelity, pattern_errors
 from sparse_circuits.circuits.margin import answer_margins
 from sparse_circuits.circuits.nodes import channels_of, count_nodes, mark
 from sparse_circuits.circuits.subgraph import Subgraph, subgraph_taps
@@ -105,14 +105,13 @@ def test_patterns_are_those_of_the_heads_that_have_nodes(model: Transformer, bat
 
 
 def test_who_takes_everything_from_the_other_prompt_says_what_that_one_says(model: Transformer, batch: PairBatch) -> None:
-    margin = answer_margins(model, batch)
-    flips = (margin * margin.view(2, -1).flip(0).flatten() < 0).double().mean().item()
-    assert 0.1 < flips < 0.9
-    calibration = Calibration(1.0, 0.7)
-    circuit = calibration(margin)
-    in_circuit = (circuit * circuit.view(2, -1).flip(0).flatten() < 0).double().mean().item()
+    """On the first pairs of a batch, in which a circuit is the model itself, calibrated."""
+    calibration, first = Calibration(1.0, 0.7), batch.select(torch.arange(N_INTERCHANGED))
+    margin = answer_margins(model, first).view(2, -1)
+    flips = [(each * each.flip(0) < 0).double().mean().item() for each in (margin, calibration(margin))]
+    assert 0.1 < min(flips) < max(flips) < 0.9
     found = interchange(model, batch, {"final_resid": list(range(8)), "1.mlp.post_act": [2]}, NO_TAPS, calibration)
-    assert (found.all_in_model, found.all_in_circuit) == (flips, in_circuit) and flips != in_circuit
+    assert [found.all_in_model, found.all_in_circuit] == flips
 
 
 def test_a_node_that_the_answer_does_not_depend_on_shifts_nothing() -> None:
@@ -127,7 +126,7 @@ def test_a_node_that_the_answer_does_not_depend_on_shifts_nothing() -> None:
 
 def test_nodes_swapped_one_at_a_time_in_a_circuit_with_cut_edges() -> None:
     """Against a model in which the cut weights are zero, and the biases hold what the means send over them."""
-    model, pairs, calibration = planted_model(), planted_pairs(20), Calibration(0.8, 0.3)
+    model, pairs, calibration = planted_model(), planted_pairs(16), Calibration(0.8, 0.3)
     means = planted_means(model)
     nodes = {site: sorted({*HONEST[site], *CHEAT[site]}) for site in HONEST}
     edges = circuit_edges(model, nodes)
@@ -138,7 +137,7 @@ def test_nodes_swapped_one_at_a_time_in_a_circuit_with_cut_edges() -> None:
     for source, target, weight in cut:
         out.weight[target.channel, source.channel] = 0
         out.bias[target.channel] += weight * means.sites[source.site][source.channel]
-    swapped_rows = torch.arange(40).view(2, -1).flip(0).flatten()
+    swapped_rows = torch.arange(32).view(2, -1).flip(0).flatten()
 
     def shift(model: Transformer, node: Node, taps: dict) -> float:
         value = record(model, pairs.tokens, node.site, taps=taps, at=pairs.last)[node.site][swapped_rows]
@@ -151,7 +150,7 @@ def test_nodes_swapped_one_at_a_time_in_a_circuit_with_cut_edges() -> None:
         before, after = (
             answer_margins(model, one, taps=each) for one, each in ((pairs, taps), (pairs, {**taps, node.site: swap}))
         )
-        towards_other = torch.tensor([-1.0] * 20 + [1.0] * 20)
+        towards_other = torch.tensor([-1.0] * 16 + [1.0] * 16)
         return ((after - before) * towards_other).mean().item()
 
     singles = [Node(site, channel) for site, channels in nodes.items() for channel in channels]

@@ -9,10 +9,11 @@ import torch
 
 from sparse_circuits.circuits import Circuit
 from sparse_circuits.circuits.ablate import ablation_taps, chain
+from sparse_circuits.circuits.baselines import attributions
 from sparse_circuits.circuits.edges import circuit_edges
 from sparse_circuits.circuits.faithfulness import live_nodes, random_nodes
 from sparse_circuits.circuits.margin import answer_margins, score
-from sparse_circuits.circuits.necessity import attributions, find_backups, necessity_curve, without_superfluous
+from sparse_circuits.circuits.necessity import find_backups, necessity_curve, without_superfluous
 from sparse_circuits.circuits.nodes import by_site, channels_of, mark
 from sparse_circuits.errors import UserError
 from sparse_circuits.model import Node
@@ -81,7 +82,7 @@ def test_attribution_is_what_a_small_step_to_the_mean_costs(circuit: Circuit, ba
     model = copy.deepcopy(circuit.model).double()
     means = circuit.means._replace(sites={site: mean.double() for site, mean in circuit.means.sites.items()})
     kept = ~mark({"0.attn.v": circuit.nodes["0.attn.v"][:1]}, CONFIG)
-    found = by_site(attributions(model, batch, means, kept), CONFIG)
+    found = by_site(attributions(model, batch, means, kept.double()), CONFIG)
     taps = ablation_taps(kept, means, CONFIG)
 
     def margin(site: str, channel: int, step: float) -> float:

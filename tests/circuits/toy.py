@@ -15,8 +15,8 @@ from sparse_circuits.tasks import Draw, Pair, Task
 LETTERS = ("a", "b", "c", "d", "e", "f", "g", "h")
 CONFIG = ModelConfig(n_layers=1, d_model=32, n_ctx=24, d_head=8)
 EXTRACT = ExtractConfig(
-    masks=MaskConfig(n_steps=150, n_pairs=32, n_edge_steps=60),
-    card=CardConfig(n_random=20, n_partial=8),
+    masks=MaskConfig(n_steps=80, n_pairs=32, n_edge_steps=30),
+    card=CardConfig(n_random=20, n_partial=8, n_controls=0),
     n_train_pairs=128,
     n_validation_pairs=48,
     n_held_out_pairs=48,

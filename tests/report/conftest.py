@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from sparse_circuits.circuits import Card, Circuit, Means
+from sparse_circuits.circuits import Card, Check, Circuit, Edge, Means
+from sparse_circuits.circuits.card import Interchange, NodeFidelity
 from sparse_circuits.circuits.edges import circuit_edges
-from sparse_circuits.circuits.margin import Score
 from sparse_circuits.circuits.spec import TaskSpec
 from sparse_circuits.data.tokenizer import Tokenizer
 from sparse_circuits.model import ModelConfig, Transformer, node_sites, site_width
@@ -58,30 +58,30 @@ def make_circuit(model, tokenizer):
             answer_ids=sorted(tokenizer.encode("\"'")),
         )
         means = Means({site: torch.zeros(site_width(MODEL, site)) for site in node_sites(MODEL)}, 100, "hash")
-        return Circuit(model, tokenizer, means, NODES, edges, Calibration(2.0, 0.5), spec, card(len(edges)), recipe={})
+        return Circuit(model, tokenizer, means, NODES, edges, Calibration(2.0, 0.5), spec, card(edges), recipe={})
 
     return make
 
 
-def card(n_edges: int) -> Card:
+def card(edges: list[Edge]) -> Card:
+    checks = [
+        Check("model", "nothing ablated", 0.01, 0.005, 0.02, 1.0, 1),
+        Check("circuit", "everything outside ablated, calibrated", 0.125, 0.1, 0.15, 0.99, 1, at_most=0.2),
+        Check("necessity", "only the circuit's nodes ablated", 0.5, 0.45, 0.55, 0.6, 1, at_least=0.6),
+    ]
     return Card(
         n_nodes=sum(map(len, NODES.values())),
-        n_edges=n_edges,
+        n_edges=len(edges),
         nodes_per_site={site: len(channels) for site, channels in NODES.items()},
         edges_per_link={},
         target_loss=0.15,
         n_pairs=8,
-        model=Score(0.01, 1.0),
-        circuit=Score(0.125, 0.99),
-        circuit_raw=Score(0.2, 0.99),
-        ablated=Score(0.7, 0.5),
-        necessity=Score(1.5, 0.3),
-        random=Score(0.6, 0.6),
-        random_calibrated=Score(0.55, 0.6),
-        n_random=50,
-        outside=Score(0.35, 0.9),
-        outside_worst_loss=0.5,
-        n_outside=10,
+        checks=checks,
+        without_nodes={"1.attn.q[3]": 0.4, "final_resid[9]": 0.7},
+        without_edges={str(edges[0]): 0.3},
+        fidelity=[NodeFidelity("1.attn.q[3]", 0.9, 0.2)],
+        pattern_error={"1.attn head 0": 0.1},
+        interchange=Interchange(0.9, 1.0, 1.0, 1.0),
     )
 
 

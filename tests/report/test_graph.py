@@ -7,7 +7,7 @@ from sparse_circuits.report.graph import circuit_graph
 
 def names(graph, links):
     label = [f"{node['site']}[{node['channel']}]" for node in graph["nodes"]]
-    return {(label[source], label[target]): weight for source, target, weight in links}
+    return {(label[source], label[target]): weight for source, target, weight, *_ in links}
 
 
 def test_edges_are_the_models_weights_exactly(make_circuit, model):
@@ -77,8 +77,18 @@ def test_a_task_of_the_user_has_answers_but_no_example(make_circuit):
     assert {node["text"] for node in graph["nodes"] if node["site"] == "logits"} == {'"', "'"}
 
 
-def test_checks_carry_their_bounds(make_circuit):
-    checks = {check["name"]: check for check in circuit_graph(make_circuit())["checks"]}
-    assert (checks["circuit"]["loss"], checks["circuit"]["at_most"]) == (0.125, 0.15)
-    assert (checks["necessity"]["loss"], checks["necessity"]["at_least"]) == (1.5, 0.6)
-    assert "50 random circuits" in checks["random"]["about"]
+def test_checks_carry_their_intervals_and_bounds_and_the_verdict_names_what_fails(make_circuit):
+    graph = circuit_graph(make_circuit())
+    checks = {check["name"]: check for check in graph["checks"]}
+    assert (checks["circuit"]["loss"], checks["circuit"]["at_most"], checks["circuit"]["at_least"]) == (0.125, 0.2, None)
+    assert (checks["necessity"]["low"], checks["necessity"]["high"], checks["necessity"]["at_least"]) == (0.45, 0.55, 0.6)
+    assert checks["model"]["about"] == "nothing ablated"
+    assert graph["verdict"] == "does not hold: necessity"
+
+
+def test_nodes_and_edges_carry_the_loss_without_them(make_circuit):
+    circuit = make_circuit()
+    graph = circuit_graph(circuit)
+    without = {f"{node['site']}[{node['channel']}]": node["without"] for node in graph["nodes"] if "without" in node}
+    assert without == {"1.attn.q[3]": 0.4, "final_resid[9]": 0.7}
+    assert [edge[3] for edge in graph["edges"]] == [0.3] + [None] * (len(circuit.edges) - 1)
