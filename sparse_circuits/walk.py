@@ -199,7 +199,9 @@ def extract_circuits(config: ExtractVerb, console: Console) -> list[Circuit]:
             if not config.keep_going:
                 raise
             console.print(f"[dim]{error}[/dim]")
-    console.print(circuit_table([{"name": circuit.task.name, **card_numbers(circuit)} for circuit in circuits]))
+    rows = [{"name": circuit.task.name, **card_numbers(circuit)} for circuit in circuits]
+    console.print(circuit_table(rows))
+    print_verdicts(rows, console)
     return circuits
 
 
@@ -342,7 +344,7 @@ def summarise(config: QuickstartVerb, diagnoses: Sequence[Diagnosis], circuits: 
     }
 
 
-def card_numbers(circuit: Circuit) -> dict[str, int | float]:
+def card_numbers(circuit: Circuit) -> dict[str, int | float | str]:
     """Return the numbers of a circuit that are printed."""
     card = circuit.card
     return {
@@ -352,7 +354,14 @@ def card_numbers(circuit: Circuit) -> dict[str, int | float]:
         "necessity_loss": card["necessity"].loss,
         "random_loss": card["random"].loss,
         "outside_loss": card["outside"].loss,
+        "circuit_verdict": card.verdict,
     }
+
+
+def print_verdicts(rows: Sequence[dict[str, Any]], console: Console) -> None:
+    """Print of every circuit whether it holds, and if not, which checks fail."""
+    for row in rows:
+        console.print(f"{row['name']} {row['circuit_verdict']}")
 
 
 def circuit_table(rows: Sequence[dict[str, Any]], *, title: str = "") -> Table:
@@ -372,6 +381,7 @@ def print_summary(summary: dict[str, Any], console: Console) -> None:
     title = f"{summary['tokens']:,} tokens, validation loss {summary['loss']:.3f}, L0 {summary['l0']:.4f}"
     with_circuit = [row for row in summary["tasks"] if "n_edges" in row]
     console.print(circuit_table(with_circuit, title=title))
+    print_verdicts(with_circuit, console)
     for verdict, says in WITHOUT_CIRCUIT.items():
         names = [row["name"] for row in summary["tasks"] if row["verdict"] == verdict.name and row not in with_circuit]
         if names:

@@ -15,9 +15,9 @@ import torch
 
 from sparse_circuits.circuits.ablate import ablation_taps
 from sparse_circuits.circuits.circuit import Circuit
-from sparse_circuits.circuits.discover import MaskConfig
 from sparse_circuits.circuits.faithfulness import CardConfig, assess
 from sparse_circuits.circuits.margin import answer_margins, score
+from sparse_circuits.circuits.masks import MaskConfig
 from sparse_circuits.circuits.means import Means, check_means
 from sparse_circuits.circuits.necessity import find_backups
 from sparse_circuits.circuits.nodes import count_nodes

@@ -21,20 +21,22 @@ from torch import Tensor
 
 from sparse_circuits.circuits.ablate import Ablation, StandIn, stand_in
 from sparse_circuits.circuits.clean_up import Cleaned, Piece, clean_up
-from sparse_circuits.circuits.discover import MaskConfig, Units, edge_units, learn_mask, node_units, tied_qk
+from sparse_circuits.circuits.discover import learn_mask
 from sparse_circuits.circuits.discretise import N_BELOW, Discrete, Margins, discretise
 from sparse_circuits.circuits.edges import Edge
-from sparse_circuits.circuits.margin import TapsOf, answer_margins, residual_streams, score
+from sparse_circuits.circuits.margin import TapsOf, answer_margins
+from sparse_circuits.circuits.masks import MaskConfig
 from sparse_circuits.circuits.means import Means
 from sparse_circuits.circuits.merge import merge_redundant, proportional
+from sparse_circuits.circuits.nearby import Nearby
 from sparse_circuits.circuits.nodes import channels_of
 from sparse_circuits.circuits.norms import FrozenNorms, Norms
 from sparse_circuits.circuits.objective import Objective
 from sparse_circuits.circuits.partial import draw_parts, partial_taps
 from sparse_circuits.circuits.sampler import TaskPairs
 from sparse_circuits.circuits.subgraph import Subgraph, subgraph_taps
+from sparse_circuits.circuits.units import Units, edge_units, node_units, tied_qk
 from sparse_circuits.model import Transformer
-from sparse_circuits.model.sites import FINAL
 from sparse_circuits.model.taps import Taps
 from sparse_circuits.run import Autocast
 from sparse_circuits.tasks.calibrate import Calibration
@@ -210,46 +212,3 @@ class Search:
     @property
     def _device(self) -> torch.device:
         return self.model.embed.weight.device
-
-
-class Nearby:
-    """The validation loss of subgraphs that differ in a few pieces from one that has run: all before these is taken from there.
-
-    The run that is closest to the target comes first, and those behind one that misses it are spared.
-    """
-
-    @torch.no_grad()
-    def __init__(self, search: Search, base: Subgraph, calibration: Calibration) -> None:
-        self.search, self.calibration, self.pieces = search, calibration, set(base.pieces())
-        batch = search.pairs.validation
-        self.streams = [residual_streams(search.model, batch, taps=taps) for taps in search.runs(base)]
-        losses = [score(calibration(margin)).loss for margin in search.margins(base)]
-        self.order = sorted(range(len(losses)), key=lambda run: -losses[run])
-
-    @torch.no_grad()
-    def __call__(self, subgraph: Subgraph) -> float:
-        """Return the largest loss of its runs, up to the first that misses the target."""
-        site, search = self._first_difference(subgraph), self.search
-        runs, worst = list(search.runs(subgraph)), 0.0
-        for run in self.order:
-            start = self.streams[run][site]
-            margin = answer_margins(search.model, search.pairs.validation, taps=runs[run], start=start)
-            worst = max(worst, score(self.calibration(margin)).loss)
-            if worst > search.target_loss:
-                break
-        return worst
-
-    def _first_difference(self, subgraph: Subgraph) -> str:
-        """Return the residual site before the first sublayer in which the subgraph is another."""
-        sites = list(self.streams[0])
-        changed = self.pieces.symmetric_difference(subgraph.pieces())
-        return min((_site_before(piece, sites) for piece in changed), key=sites.index, default=sites[-1])
-
-
-def _site_before(piece: Piece, sites: list[str]) -> str:
-    """Return where the stream is read by the sublayer of a piece; the last norm's is taken up before the last sublayer."""
-    site = piece.target.site if isinstance(piece, Edge) else piece.site
-    if site == FINAL:
-        return sites[-1]
-    layer, sublayer, _ = site.split(".")
-    return f"{layer}.{'resid_in' if sublayer == 'attn' else 'resid_mid'}"

@@ -21,8 +21,8 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from sparse_circuits.circuits.discover import MaskConfig
 from sparse_circuits.circuits.edges import circuit_edges
+from sparse_circuits.circuits.masks import MaskConfig
 from sparse_circuits.circuits.nodes import channels_of, count_nodes
 from sparse_circuits.circuits.search import Search
 from sparse_circuits.errors import UserError

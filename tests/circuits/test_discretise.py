@@ -45,6 +45,8 @@ def test_tries_the_sizes_just_below_the_result() -> None:
     assert smallest_size(reaches, start=64, largest=100) == 20
     assert min(tried[-N_BELOW:]) == 33 - N_BELOW
     assert smallest_size(lambda k: k >= 33 or k == 33 - N_BELOW - 1, start=64, largest=100) == 33
+    assert smallest_size(reaches, start=64, largest=100, n_below=0) == 33
+    assert smallest_size(reaches, start=64, largest=100, n_below=3) == 30
 
 
 @given(st.lists(st.booleans(), min_size=2, max_size=80), st.integers(0, 80))

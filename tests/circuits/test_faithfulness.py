@@ -167,10 +167,10 @@ def test_the_search_gone_again_finds_the_task_and_no_nonsense(search: Search, ca
 
 def test_equal_size_is_the_top_of_a_mask_calibrated_on_validation_pairs(search: Search) -> None:
     mask = search.learn_nodes()
-    taps = ablation_taps(torch.zeros(len(mask)).bool().index_fill(0, mask.topk(3).indices, True), search.means, CONFIG)
+    taps = ablation_taps(torch.zeros(len(mask)).bool().index_fill(0, mask.topk(N_RANKED).indices, True), search.means, CONFIG)
     validation, held_out = (answer_margins(search.model, batch, taps=taps) for batch in search.pairs[1:])
     expected = calibrate(validation, max_scale=1.0)(held_out)
-    torch.testing.assert_close(equal_size(search, 3), expected, rtol=1e-9, atol=1e-9)
+    torch.testing.assert_close(equal_size(search, N_RANKED), expected, rtol=1e-9, atol=1e-9)
 
 
 def test_every_bound_of_the_table(card: Card) -> None:

@@ -11,19 +11,14 @@ from sparse_circuits.circuits.controls import swapped
 from sparse_circuits.circuits.discretise import Discrete
 from sparse_circuits.circuits.edges import Edge, circuit_edges
 from sparse_circuits.circuits.margin import answer_margins, pooled, score
-from sparse_circuits.circuits.means import Means
 from sparse_circuits.circuits.nodes import mark
 from sparse_circuits.circuits.norms import FrozenNorms, Norms
 from sparse_circuits.circuits.partial import partial_taps
-from sparse_circuits.circuits.sampler import TaskPairs
-from sparse_circuits.circuits.search import Found, Nearby, Search
+from sparse_circuits.circuits.search import Found, Search
 from sparse_circuits.circuits.subgraph import Subgraph, subgraph_taps
-from sparse_circuits.model import Node, node_sites, site_width
-from sparse_circuits.tasks import PairBatch, Scoring
+from sparse_circuits.model import Node
 from sparse_circuits.tasks.calibrate import Calibration, calibrate
 from tests.circuits.planted import CHEAT, CONFIG, HONEST, planted_means, planted_model, planted_search
-from tests.circuits.test_edges import CONFIG as EDGES_CONFIG
-from tests.circuits.test_edges import some_nodes, sparse_model
 
 MASKS = MaskConfig(n_steps=40, n_edge_steps=20, lr=0.04)
 SETTINGS = {
@@ -35,7 +30,6 @@ SETTINGS = {
     "free norms": {"norms": Norms.free},
     "frozen norms": {"norms": Norms.frozen},
     "tied": {"tied_qk": True},
-    "no edge stage": {"n_edge_steps": 0},
 }
 
 
@@ -162,25 +156,3 @@ def test_the_same_search_goes_to_other_pairs_models_and_masks() -> None:
     assert search.on(pairs, seed=4).pairs is pairs and search.on(pairs, seed=4).seed == 4
     assert search.inside(model, search.means).model is model and search.inside(model, search.means).pairs is search.pairs
     assert search.with_masks(MaskConfig(n_steps=7)).config.n_steps == 7
-
-
-@pytest.mark.parametrize("changes", [{}, {"norms": Norms.frozen}, {"objective": Objective.full}])
-def test_what_is_near_is_taken_up_where_it_differs_and_comes_to_the_same(changes: dict[str, object]) -> None:
-    """Every twelfth piece of a random half of a random model of two layers."""
-    model = sparse_model().double()
-    means = Means({s: torch.randn(site_width(EDGES_CONFIG, s)).double() for s in node_sites(EDGES_CONFIG)}, 1, "")
-    last = torch.randint(6, (40,)).repeat(2)
-    batch = PairBatch(torch.randint(20, (80, 6)), last, torch.randint(20, (40, 2, 1)), Scoring.pair)
-    config = dataclasses.replace(MASKS, **changes)
-    search = Search(model, TaskPairs(batch, batch, batch), means, config, target_loss=10.0, max_scale=1.0)
-    subgraph, calibration = Subgraph.whole(model, some_nodes()), Calibration(0.9, 0.1)
-    near = Nearby(search, subgraph, calibration)
-    whole = losses_of(search, calibration, subgraph)
-    closest_first = sorted(range(len(whole)), key=lambda run: -whole[run])
-    for part in [subgraph, *(subgraph.without(piece) for piece in list(subgraph.pieces())[::12])]:
-        losses = losses_of(search, calibration, part)
-        search.target_loss = 10.0
-        assert near(part) == pytest.approx(max(losses), abs=1e-6)
-        search.target_loss = min(losses) - 1e-3
-        assert near(part) == pytest.approx(losses[closest_first[0]], abs=1e-6)
-    assert near(subgraph.without(*subgraph.pieces())) != pytest.approx(near(subgraph), abs=1e-3)

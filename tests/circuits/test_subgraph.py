@@ -54,26 +54,31 @@ def test_the_whole_lists_every_weight_and_cuts_none(model: Transformer, means: M
 
 
 def test_every_node_reads_its_kept_edges_and_the_mean_of_all_else(model: Transformer, means: Means) -> None:
-    """By hand, at every link without heads in between: the target before AbsTopK is the bias, kept weights times values, and
-    all other weights times means."""
+    """By hand: what a matrix gives is its bias, kept weights times what is read, and all other weights times means.
+
+    Where heads stand in between, what is read are their outputs, and a mean is one that attention has had its share of.
+    """
     tokens, nodes = torch.randint(20, (3, 6)), some_nodes(0.7)
     subgraph = Subgraph(nodes, circuit_edges(model, nodes)[::3])
     assert len(cut_edges(model, subgraph)) > len(subgraph.edges)
     values = record(model, tokens, "*", taps=subgraph_taps(model, subgraph, means))
-    checked = [link for link in links(CONFIG) if not link.source.endswith("attn.v")]
-    for link in checked:
+    for link in links(CONFIG):
         layer, sublayer, _ = link.target.split(".")
         part = getattr(model.layers[int(layer)], sublayer)
         kept = torch.zeros_like(model.link_weight(link))
         for edge in subgraph.edges:
             if (edge.source.site, edge.target.site) == link:
                 kept[edge.target.channel, edge.source.channel] = edge.weight
-        mean, channels = means.sites[link.source], nodes.get(link.target, [])
-        expected = values[link.source] @ kept.T + mean @ (model.link_weight(link) - kept).T
-        if sublayer == "attn":
-            expected += part.qkv.bias.chunk(3)["qkv".index(link.target[-1])]
+        value, mean = values[link.source], means.sites[link.source].expand(3, 6, -1)
+        if link.source.endswith("v"):
+            q, k = (values[f"{layer}.attn.{name}"] for name in "qk")
+            value, mean = part.attend(q, k, value), part.attend(q, k, mean)
+        if link.target[-1] in "qkv":
+            bias = part.qkv.bias.chunk(3)["qkv".index(link.target[-1])]
         else:
-            expected += part.into.bias if link.target.endswith("post_act") else part.out.bias
+            bias = part.into.bias if link.target.endswith("post_act") else part.out.bias
+        channels = nodes.get(link.target, [])
+        expected = bias + value @ kept.T + mean @ (model.link_weight(link) - kept).T
         found = values[f"{link.target}.pre"]
         torch.testing.assert_close(found[..., channels], expected[..., channels], rtol=1e-6, atol=1e-6)
 

@@ -8,8 +8,8 @@ import pytest
 from optuna.trial import TrialState
 
 from sparse_circuits.circuits import Budget, TuneConfig, tune
-from sparse_circuits.circuits.discover import MaskConfig
 from sparse_circuits.circuits.extract import prepare_search
+from sparse_circuits.circuits.masks import MaskConfig
 from sparse_circuits.circuits.search import Search
 from sparse_circuits.circuits.tune import CENTRES, RANGES, SHARES, candidates, mask_config, n_edges
 from sparse_circuits.errors import UserError

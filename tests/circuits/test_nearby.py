@@ -1,0 +1,54 @@
+"""Nearby: to take a run up where a subgraph differs comes to the same as to run all of it."""
+
+import pytest
+import torch
+
+from sparse_circuits.circuits import MaskConfig, Objective
+from sparse_circuits.circuits.margin import score
+from sparse_circuits.circuits.means import Means
+from sparse_circuits.circuits.nearby import Nearby
+from sparse_circuits.circuits.norms import Norms
+from sparse_circuits.circuits.sampler import TaskPairs
+from sparse_circuits.circuits.search import Search
+from sparse_circuits.circuits.subgraph import Subgraph
+from sparse_circuits.model import node_sites, site_width
+from sparse_circuits.tasks import PairBatch, Scoring
+from sparse_circuits.tasks.calibrate import Calibration
+from tests.circuits.planted import CHEAT, planted_search
+from tests.circuits.test_edges import CONFIG, some_nodes, sparse_model
+
+
+def losses_of(search: Search, calibration: Calibration, subgraph: Subgraph) -> list[float]:
+    return [score(calibration(margin)).loss for margin in search.margins(subgraph)]
+
+
+@pytest.mark.parametrize("changes", [{}, {"norms": Norms.frozen}, {"objective": Objective.full}])
+def test_what_is_near_is_taken_up_where_it_differs_and_comes_to_the_same(changes: dict[str, object]) -> None:
+    """Every twelfth piece of a random half of a random model of two layers."""
+    model = sparse_model().double()
+    means = Means({s: torch.randn(site_width(CONFIG, s)).double() for s in node_sites(CONFIG)}, 1, "")
+    last = torch.randint(6, (40,)).repeat(2)
+    batch = PairBatch(torch.randint(20, (80, 6)), last, torch.randint(20, (40, 2, 1)), Scoring.pair)
+    search = Search(model, TaskPairs(batch, batch, batch), means, MaskConfig(**changes), target_loss=10.0, max_scale=1.0)
+    subgraph, calibration = Subgraph.whole(model, some_nodes()), Calibration(0.9, 0.1)
+    near = Nearby(search, subgraph, calibration)
+    whole = losses_of(search, calibration, subgraph)
+    closest_first = sorted(range(len(whole)), key=lambda run: -whole[run])
+    for part in [subgraph, *(subgraph.without(piece) for piece in list(subgraph.pieces())[::12])]:
+        losses = losses_of(search, calibration, part)
+        search.target_loss = 10.0
+        assert near(part) == pytest.approx(max(losses), abs=1e-6)
+        search.target_loss = min(losses) - 1e-3
+        assert near(part) == pytest.approx(losses[closest_first[0]], abs=1e-6)
+    assert near(subgraph.without(*subgraph.pieces())) != pytest.approx(near(subgraph), abs=1e-3)
+
+
+def test_near_runs_first_what_is_closest_to_the_target_and_spares_the_rest() -> None:
+    """The cheat alone is well under the target; with parts of the outside it is far above."""
+    search = planted_search(MaskConfig())
+    subgraph, calibration = Subgraph.whole(search.model, CHEAT), Calibration()
+    *alone, parts = losses_of(search, calibration, subgraph)
+    assert max(alone) < 0.1 < parts
+    near = Nearby(search, subgraph, calibration)
+    search.target_loss = 0.0
+    assert near(subgraph) == pytest.approx(parts, abs=1e-9)
