@@ -93,7 +93,7 @@ class Card:
 
     def __getitem__(self, name: str) -> Check:
         """Return the check of this name."""
-        return next(check for check in self.checks if check.name == name)
+        return {check.name: check for check in self.checks}[name]
 
     @property
     def failed(self) -> list[str]:

@@ -107,7 +107,7 @@ class Search:
 
     def _like(self, model: Transformer, pairs: TaskPairs, means: Means, config: MaskConfig, *, seed: int) -> Search:
         bounds = {"target_loss": self.target_loss, "max_scale": self.max_scale}
-        return Search(model, pairs, means, config, **bounds, seed=seed, autocast=self.autocast)
+        return Search(model, pairs, means, config, **bounds, seed=seed, autocast=self.autocast, track=self.track)
 
     def run(self) -> Found | None:
         """Search to the end; None where no set of nodes reaches the target."""

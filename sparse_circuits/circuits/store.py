@@ -18,6 +18,7 @@ from sparse_circuits.circuits.means import Means
 from sparse_circuits.circuits.spec import TaskSpec
 from sparse_circuits.circuits.subgraph import Merge
 from sparse_circuits.data.tokenizer import Tokenizer
+from sparse_circuits.errors import UserError
 from sparse_circuits.model import ModelConfig, Node, Transformer, node_sites
 from sparse_circuits.model.store import below, load_weights, own_weights, read_tensors, write_tensors
 from sparse_circuits.plain import from_plain, to_plain
@@ -66,6 +67,8 @@ def read_circuit(path: Path) -> dict[str, Any]:
         UserError: the file is missing, damaged, or no circuit.
     """
     tensors, metadata = read_tensors(path, kind="circuit")
+    if metadata["version"] != VERSION:
+        raise UserError(f"{path} is a circuit of version {metadata['version']}, not {VERSION}: extract it again.")
     config = from_plain(ModelConfig, metadata["model"]["config"])
     with torch.random.fork_rng(devices=[]):  # loading must not move the caller's random numbers
         model = Transformer(config, d_vocab=metadata["model"]["d_vocab"])

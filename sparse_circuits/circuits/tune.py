@@ -78,7 +78,7 @@ class TuneConfig:
     n_workers: int = 1
     """Processes that run trials side by side; with several, the order of the trials is no longer the same every time."""
     n_finalists: int = 3
-    """Best trials that are refined and held to the card, until one holds."""
+    """Best trials that are refined and held to the card; the fewest edges among those that hold are kept."""
 
     def __post_init__(self) -> None:
         if self.n_workers < 1 or self.n_finalists < 1:
