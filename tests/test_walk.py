@@ -48,13 +48,17 @@ def test_from_a_corpus_to_a_circuit_and_its_report(
     assert diagnosis["verdict"] == "known"
 
     sizes = ["extract.n_train_pairs=128", "extract.n_validation_pairs=32", "extract.n_held_out_pairs=32"]
-    assert cli.main(["extract", "run=walk", "tasks=[lights.jsonl]", "extract.masks.n_steps=150", *sizes]) == 0
+    card = ["extract.card.n_controls=0", "extract.card.n_random=5", "extract.card.n_partial=2"]
+    assert cli.main(["extract", "run=walk", "task=lights.jsonl", "extract.masks.n_edge_steps=20", *sizes, *card]) == 0
     circuit = Circuit.load(corpus / "walk" / "circuits" / "lights.safetensors")
     assert circuit.card["circuit"].loss < 0.3
     assert circuit.card["necessity"].loss > 0.5
     assert circuit.card.n_nodes < 200
     right = circuit.run("    red data =>", answers=(" stop", " drive"))
     assert right.positive > 0.5
+
+    assert cli.main(["export", "run=walk", "tasks=[lights.jsonl]", "to=json"]) == 0
+    assert json.loads((corpus / "walk" / "exports" / "lights.json").read_text())["graph"]
 
     assert cli.main(["report", "run=walk"]) == 0
     assert "lights" in (corpus / "walk" / "report.html").read_text()
