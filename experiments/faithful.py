@@ -1,6 +1,6 @@
 """Which objective finds circuits for what a model does, and none for what it does not?
 
-    python -m experiments.faithful --checkpoint pretrained:NAME --out results/faithful.jsonl
+    python -m experiments.faithful --checkpoint runs/quickstart --tasks single_double_quote var_if
 
 Every trial is the same search up to the ranking of nodes, with the knowledge gate off: on the real task, with all answers
 swapped, with answers swapped by a coin for half of the families of prompts, and on the real task in a model of shuffled
@@ -22,6 +22,7 @@ from sparse_circuits.circuits.controls import coin_assigned, means_on_sample, ra
 from sparse_circuits.circuits.extract import prepare_search
 from sparse_circuits.circuits.faithfulness import FAILING, equal_size
 from sparse_circuits.circuits.margin import score
+from sparse_circuits.circuits.norms import Norms
 from sparse_circuits.circuits.search import Search
 from sparse_circuits.tasks import find_task
 from sparse_circuits.walk import DEFAULT_RUN, Subject, subject_of
@@ -29,7 +30,8 @@ from sparse_circuits.walk import DEFAULT_RUN, Subject, subject_of
 
 def trials(subject: Subject, task: str, objective: Objective, *, n_seeds: int) -> Iterator[tuple[str, Search]]:
     """Yield every trial of a task by name, the real one first."""
-    masks = MaskConfig(objective=objective)
+    # The paper's objective goes with the paper's norms.
+    masks = MaskConfig(objective=objective, norms=Norms.free if objective is Objective.full else Norms.both)
     for seed in range(n_seeds):
         config = ExtractConfig(masks=masks, knowledge_gate=False, seed=seed)
         real = prepare_search(subject.model, find_task(task), subject.tokenizer, subject.means(), config=config)

@@ -14,7 +14,6 @@ from sparse_circuits.pretrained import (
     Pretrained,
     halve_bigram_,
     load_pretrained,
-    pretrained_names,
     read_pretrained,
     write_pretrained,
 )
@@ -56,12 +55,3 @@ def test_refuses_a_table_or_means_that_are_not_its_own(pretrained: Pretrained, t
 def test_an_unknown_name_gets_the_nearest() -> None:
     with pytest.raises(UserError, match="There is no pretrained model"):
         load_pretrained("nothing_like_it")
-
-
-@pytest.mark.parametrize("name", pretrained_names())
-def test_what_is_shipped_loads_and_is_small(name: str) -> None:
-    shipped = load_pretrained(name)
-    check_means(shipped.means, shipped.model)
-    assert shipped.means.sample is not None
-    path = Path(__file__).parents[1] / "sparse_circuits" / "pretrained" / f"{name}.safetensors"
-    assert path.stat().st_size <= 12_000_000

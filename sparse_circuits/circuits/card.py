@@ -13,6 +13,8 @@ from sparse_circuits.tasks import task_losses
 
 N_BOOTSTRAP = 1000
 COVERAGE = 0.95
+SEARCHES = ("swapped", "coin", "random_weights")
+"""Checks that search again, which takes time and may be left out."""
 
 
 @dataclass(frozen=True)
@@ -107,8 +109,10 @@ class Card:
 
     @property
     def verdict(self) -> str:
-        """One line: holds, or does not and why."""
-        return "holds" if self.holds else f"does not hold: {', '.join(self.failed)}"
+        """One line: holds, or does not and why; and which searches that must fail were left out."""
+        verdict = "holds" if self.holds else f"does not hold: {', '.join(self.failed)}"
+        left_out = [name for name in SEARCHES if name not in {check.name for check in self.checks}]
+        return f"{verdict} (not searched: {', '.join(left_out)})" if left_out else verdict
 
 
 def check(

@@ -46,7 +46,8 @@ def load_pretrained(name: str) -> Pretrained:
     """
     names = pretrained_names()
     if name not in names:
-        raise UserError(f'There is no pretrained model "{name}"{nearest(name, names)}: choose from {", ".join(names)}.')
+        choice = f"choose from {', '.join(names)}" if names else "this version has none, so give a run folder"
+        raise UserError(f'There is no pretrained model "{name}"{nearest(name, names)}: {choice}.')
     return read_pretrained(FOLDER / f"{name}.safetensors")
 
 
