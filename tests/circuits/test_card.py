@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from sparse_circuits.circuits.card import Card, Check, Interchange, NodeFidelity, check
+from sparse_circuits.circuits.card import SEARCHES, Card, Check, Interchange, NodeFidelity, check
 from sparse_circuits.circuits.describe import card_lines
 from sparse_circuits.plain import from_plain, to_plain
 from sparse_circuits.tasks import task_accuracy, task_losses
@@ -106,15 +106,21 @@ def test_a_check_passes_within_its_bounds(bounds: dict[str, float], passes: bool
 
 
 def test_the_verdict_names_what_fails() -> None:
-    good, bad = card(PASSES, FREE), card(PASSES, FAILS, dataclasses.replace(FAILS, name="worse"), FREE)
+    searched = [dataclasses.replace(PASSES, name=name) for name in SEARCHES]
+    good, bad = card(*searched, FREE), card(*searched, FAILS, dataclasses.replace(FAILS, name="worse"), FREE)
     assert good.holds and good.failed == [] and good.verdict == "holds"
     assert not bad.holds and bad.failed == ["bad", "worse"] and bad.verdict == "does not hold: bad, worse"
-    assert bad["bad"] is bad.checks[1] and bad["free"].loss == 9.0
+    assert card(*searched[1:], FREE).verdict == "holds (not searched: swapped)"
+    assert bad["bad"] is bad.checks[3] and bad["free"].loss == 9.0
 
 
 def test_its_text_has_a_line_for_every_check() -> None:
     verdict, head, *lines = card_lines(card(PASSES, FAILS, dataclasses.replace(FREE, at_least=9.5)))
-    assert verdict.strip() == "does not hold: bad, free" and head.split()[:3] == ["8", "held-out", "pairs"]
+    assert verdict.strip().startswith("does not hold: bad, free (not searched: swapped") and head.split()[:3] == [
+        "8",
+        "held-out",
+        "pairs",
+    ]
     assert lines[0].split() == ["fine", "0.100", "0.080", "to", "0.120", "1.000", "<=", "0.20"]
     assert lines[1].split()[-3:] == ["<=", "0.20", "FAILS"] and lines[2].split()[-3:] == [">=", "9.50", "FAILS"]
 

@@ -83,7 +83,7 @@ def test_checks_carry_their_intervals_and_bounds_and_the_verdict_names_what_fail
     assert (checks["circuit"]["loss"], checks["circuit"]["at_most"], checks["circuit"]["at_least"]) == (0.125, 0.2, None)
     assert (checks["necessity"]["low"], checks["necessity"]["high"], checks["necessity"]["at_least"]) == (0.45, 0.55, 0.6)
     assert checks["model"]["about"] == "nothing ablated"
-    assert graph["verdict"] == "does not hold: necessity"
+    assert graph["verdict"] == "does not hold: necessity (not searched: swapped, coin, random_weights)"
 
 
 def test_nodes_and_edges_carry_the_loss_without_them(make_circuit):
