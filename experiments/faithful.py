@@ -24,8 +24,9 @@ from sparse_circuits.circuits.faithfulness import FAILING, equal_size
 from sparse_circuits.circuits.margin import score
 from sparse_circuits.circuits.norms import Norms
 from sparse_circuits.circuits.search import Search
+from sparse_circuits.conf.verbs import DEFAULT_RUN
+from sparse_circuits.subject import Subject, subject_of
 from sparse_circuits.tasks import find_task
-from sparse_circuits.walk import DEFAULT_RUN, Subject, subject_of
 
 
 def trials(subject: Subject, task: str, objective: Objective, *, n_seeds: int) -> Iterator[tuple[str, Search]]:

@@ -14,9 +14,9 @@ from sparse_circuits.data import DataConfig, Loader, prepare, validation_batches
 from sparse_circuits.plain import from_plain
 from sparse_circuits.pretrained import FOLDER, Pretrained, halve_bigram_, write_pretrained
 from sparse_circuits.run import read_json
+from sparse_circuits.subject import MEANS_TOKENS
 from sparse_circuits.training.evaluate import validation_loss
 from sparse_circuits.training.export import load_trained
-from sparse_circuits.walk import MEANS_TOKENS
 
 
 def main() -> None:

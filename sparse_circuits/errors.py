@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from difflib import get_close_matches
+from typing import Any
 
 
 class UserError(ValueError):
     """A mistake of the caller; the command line prints its sentence and exits with code 2."""
+
+
+def check_counts(values: Mapping[str, Any], *names: str, of: str = "") -> None:
+    """Raise where one of the named values counts things and is below 1; None counts nothing. `of` goes before the name."""
+    for name in names:
+        if values[name] is not None and values[name] < 1:
+            raise UserError(f"{of}{name} is {values[name]}: give at least 1.")
 
 
 def nearest(word: str, choices: Iterable[str]) -> str:

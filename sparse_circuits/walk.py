@@ -8,25 +8,18 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
-from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
 from sparse_circuits.circuits import (
     Circuit,
-    Means,
     extract,
-    load_means,
-    measure_means,
-    save_means,
 )
 from sparse_circuits.circuits.attack import run_attack
 from sparse_circuits.circuits.attack_report import AttackReport, attack_table, attack_text
-from sparse_circuits.circuits.means import MEANS_FILE
 from sparse_circuits.conf.verbs import (
     DEFAULT_RUN,
     AttackVerb,
@@ -38,15 +31,16 @@ from sparse_circuits.conf.verbs import (
     TasksVerb,
     TrainVerb,
 )
-from sparse_circuits.data import DataConfig, Loader, Tokenizer, prepare
+from sparse_circuits.data import Tokenizer, prepare
 from sparse_circuits.data.words import Split
 from sparse_circuits.errors import UserError
 from sparse_circuits.interop import Format, export
 from sparse_circuits.model import Transformer
-from sparse_circuits.plain import from_plain, to_plain
-from sparse_circuits.pretrained import load_pretrained
+from sparse_circuits.plain import to_plain
 from sparse_circuits.report import write_report
 from sparse_circuits.run import rank, read_json, write_json
+from sparse_circuits.subject import circuit_path, subject_of
+from sparse_circuits.summary import card_numbers, circuit_table, print_summary, print_verdicts, summarise
 from sparse_circuits.tasks import (
     TASKS,
     Diagnosis,
@@ -59,33 +53,11 @@ from sparse_circuits.tasks import (
     verdict_table,
 )
 from sparse_circuits.training.config import TrainConfig
-from sparse_circuits.training.export import Trained, load_trained
+from sparse_circuits.training.export import Trained
 from sparse_circuits.training.loop import Metrics
 from sparse_circuits.training.pretrain import MakeEvaluator, pretrain
 
-MEANS_TOKENS = 200_000
 EXAMPLE = "single_double_quote"
-PRETRAINED = "pretrained:"
-
-HEADERS = {
-    "name": "task",
-    "accuracy": "accuracy",
-    "loss": "loss",
-    "n_nodes": "nodes",
-    "n_edges": "edges",
-    "circuit_loss": "circuit",
-    "necessity_loss": "necessity",
-    "random_loss": "random",
-    "outside_loss": "outside",
-}
-"""The columns of a table of circuits; losses in nats."""
-
-WITHOUT_CIRCUIT = {
-    Verdict.known: "Known, no circuit extracted",
-    Verdict.bigram: "Answered by the bigram table alone",
-    Verdict.unknown: "Not known",
-    Verdict.invalid: "No valid pairs with this tokenizer",
-}
 
 
 def data(config: DataVerb, console: Console) -> None:
@@ -242,49 +214,6 @@ def tasks_with_circuit(run: Path, references: Sequence[str]) -> list[Task]:
     return chosen
 
 
-class Subject(NamedTuple):
-    """A model that verbs work on, and the folder that they write to."""
-
-    folder: Path
-    model: Transformer
-    tokenizer: Tokenizer
-    means: Callable[[], Means]
-    """Its mean activations; measured when they are first asked for."""
-
-
-def subject_of(run: Path, checkpoint: str | None) -> Subject:
-    """Return the model of a run folder, of another, or one that comes with the package (`pretrained:NAME`).
-
-    Raises:
-        UserError: there is no such model.
-    """
-    if checkpoint and checkpoint.startswith(PRETRAINED):
-        name = checkpoint.removeprefix(PRETRAINED)
-        pretrained = load_pretrained(name)
-        folder = DEFAULT_RUN.with_name(name) if run == DEFAULT_RUN else run
-        return Subject(folder, pretrained.model, pretrained.tokenizer, lambda: pretrained.means)
-    source = Path(checkpoint) if checkpoint else run
-    trained = load_trained(source)
-    return Subject(run, trained.model, trained.tokenizer, partial(means_of, source, trained.model))
-
-
-def circuit_path(run: Path, task: str) -> Path:
-    """Return the file of a task's circuit."""
-    return run / "circuits" / f"{task}.safetensors"
-
-
-def means_of(run: Path, model: Transformer) -> Means:
-    """Return the mean activations of a run's model, measured once over its training tokens and kept."""
-    path = run / MEANS_FILE
-    if path.exists():
-        return load_means(path, model)
-    dataset = prepare(from_plain(DataConfig, read_json(run / "run.json")["config"]["data"]))
-    batches = Loader(dataset.train, batch_size=32, n_ctx=model.config.n_ctx, seed=0)
-    means = measure_means(model, batches, n_tokens=MEANS_TOKENS)
-    save_means(means, path)
-    return means
-
-
 def report(config: ReportVerb, console: Console) -> Path:
     """Write a run's page and print where it is."""
     path = write_report(config.run)
@@ -318,71 +247,3 @@ def extract_known(
     chosen = [diagnosis.task for diagnosis in known[: config.n_circuits]]
     verb = ExtractVerb(run=config.run, tasks=chosen, extract=config.extract, keep_going=True)
     return {circuit.task.name: circuit for circuit in extract_circuits(verb, console)}
-
-
-def summarise(config: QuickstartVerb, diagnoses: Sequence[Diagnosis], circuits: dict[str, Circuit]) -> dict[str, Any]:
-    """Return the numbers of the walk: tokens, loss, L0, and of every task what is known of it."""
-    model = read_json(config.run / "model.json")
-    rows = []
-    for diagnosis in diagnoses:
-        evaluation = diagnosis.evaluation
-        row = {
-            "name": diagnosis.task,
-            "verdict": diagnosis.verdict.name,
-            "known": diagnosis.verdict is Verdict.known,
-            "accuracy": evaluation.accuracy if evaluation else None,
-            "loss": evaluation.loss if evaluation else None,
-        }
-        if diagnosis.task in circuits:
-            row |= card_numbers(circuits[diagnosis.task])
-        rows.append(row)
-    return {
-        "tokens": config.n_steps * config.tokens_per_step,
-        "loss": model["validation_loss"],
-        "l0": model["l0_fraction"],
-        "tasks": rows,
-    }
-
-
-def card_numbers(circuit: Circuit) -> dict[str, int | float | str]:
-    """Return the numbers of a circuit that are printed."""
-    card = circuit.card
-    return {
-        "n_nodes": card.n_nodes,
-        "n_edges": card.n_edges,
-        "circuit_loss": card["circuit"].loss,
-        "necessity_loss": card["necessity"].loss,
-        "random_loss": card["random"].loss,
-        "outside_loss": card["outside"].loss,
-        "circuit_verdict": card.verdict,
-    }
-
-
-def print_verdicts(rows: Sequence[dict[str, Any]], console: Console) -> None:
-    """Print of every circuit whether it holds, and if not, which checks fail."""
-    for row in rows:
-        console.print(f"{row['name']} {row['circuit_verdict']}")
-
-
-def circuit_table(rows: Sequence[dict[str, Any]], *, title: str = "") -> Table:
-    """Return the numbers of circuits, and of the whole model where a row has them, as a table of at most 80 columns."""
-    table = Table(title=title, box=SIMPLE_HEAD, padding=0, show_edge=False)
-    columns = list(dict.fromkeys(key for row in rows for key in row if key in HEADERS))
-    for column in columns:
-        is_name = column == "name"
-        table.add_column(HEADERS[column], justify="left" if is_name else "right", no_wrap=not is_name)
-    for row in rows:
-        table.add_row(*(f"{row[column]:.3f}" if isinstance(row[column], float) else str(row[column]) for column in columns))
-    return table
-
-
-def print_summary(summary: dict[str, Any], console: Console) -> None:
-    """Print the walk's numbers: a table of the tasks with a circuit, then what is known of the others."""
-    title = f"{summary['tokens']:,} tokens, validation loss {summary['loss']:.3f}, L0 {summary['l0']:.4f}"
-    with_circuit = [row for row in summary["tasks"] if "n_edges" in row]
-    console.print(circuit_table(with_circuit, title=title))
-    print_verdicts(with_circuit, console)
-    for verdict, says in WITHOUT_CIRCUIT.items():
-        names = [row["name"] for row in summary["tasks"] if row["verdict"] == verdict.name and row not in with_circuit]
-        if names:
-            console.print(f"{says}: {', '.join(names)}.")

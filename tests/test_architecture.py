@@ -26,7 +26,8 @@ MAY_IMPORT = {
 MAY_IMPORT["interop"] = MAY_IMPORT["report"] - {"report"} | {"interop"}
 MAY_IMPORT["pretrained"] = MAY_IMPORT["circuits"] | {"circuits", "pretrained"}
 MAY_IMPORT["conf"] = MAY_IMPORT["report"] | {"conf", "interop"}
-MAY_IMPORT["walk"] = MAY_IMPORT["cli"] = MAY_IMPORT["conf"] | {"walk", "cli", "pretrained"}
+for room in ("walk", "subject", "summary", "cli"):
+    MAY_IMPORT[room] = MAY_IMPORT["conf"] | {"walk", "subject", "summary", "cli", "pretrained"}
 
 
 def imported_rooms(file: Path) -> set[str]:

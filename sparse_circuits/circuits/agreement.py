@@ -14,14 +14,14 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 from scipy.optimize import linear_sum_assignment
 from torch import Tensor
-from torch.nn.functional import normalize
 
 from sparse_circuits.circuits.activations import prompt_activations
 from sparse_circuits.circuits.circuit import Circuit
-from sparse_circuits.circuits.nodes import Channels
+from sparse_circuits.circuits.correlation import similarities, varies
+from sparse_circuits.circuits.nodes import Channels, list_nodes
 from sparse_circuits.errors import UserError
 from sparse_circuits.model import Node, Transformer, node_sites
 from sparse_circuits.tasks import PairBatch
@@ -96,7 +96,7 @@ def agreement(first: Circuit, second: Circuit, *, matching: Matching | None = No
             "These circuits are of two models, whose channels have no common names: give matching=match_models(...)."
         )
     partner = (lambda node: node) if matching is None else matching.nodes.get
-    nodes, edges = [_nodes(each) for each in (first, second)], [_edges(each) for each in (first, second)]
+    nodes, edges = [set(list_nodes(each.nodes)) for each in (first, second)], [_edges(each) for each in (first, second)]
     shared_nodes = {node for node in nodes[0] if partner(node) in nodes[1]}
     shared_edges = {ends for ends in edges[0] if tuple(map(partner, ends)) in edges[1]}
     return Agreement(
@@ -105,10 +105,6 @@ def agreement(first: Circuit, second: Circuit, *, matching: Matching | None = No
         nodes_by_site=_grouped(*nodes, shared_nodes, lambda node: node.site),
         edges_by_link=_grouped(*edges, shared_edges, lambda ends: f"{ends[0].site} -> {ends[1].site}"),
     )
-
-
-def _nodes(circuit: Circuit) -> set[Node]:
-    return {Node(site, channel) for site, channels in circuit.nodes.items() for channel in channels}
 
 
 def _edges(circuit: Circuit) -> set[tuple[Node, Node]]:
@@ -133,7 +129,7 @@ def functional_matching(first: Circuit, second: Circuit, batch: PairBatch, *, at
     if not 0 < at_least <= 1:
         raise UserError(f"at_least is {at_least}: give a correlation above 0 and up to 1.")
     values = prompt_activations(first.model, batch, node_sites(first.model.config))
-    mine, yours = _nodes(first), _nodes(second)
+    mine, yours = (set(list_nodes(each.nodes)) for each in (first, second))
     channels = [
         {site: [node.channel for node in sorted(own) if node.site == site] for site in values}
         for own in (mine - yours, yours - mine)
@@ -177,19 +173,6 @@ def _matching(
             nodes[Node(site, mine[row])] = Node(site, yours[column])
             correlations[Node(site, mine[row])] = similarity[row, column].item()
     return Matching(nodes, correlations)
-
-
-def similarities(
-    first: Float[Tensor, "n_tokens n_first"], second: Float[Tensor, "n_tokens n_second"]
-) -> Float[Tensor, "n_first n_second"]:
-    """Return |correlation| over tokens of every channel of the first with every one of the second; 0 where one is constant."""
-    first, second = (normalize((each - each.mean(0)) * varies(each), dim=0) for each in (first.double(), second.double()))
-    return (first.T @ second).abs()
-
-
-def varies(values: Float[Tensor, "n_tokens width"]) -> Bool[Tensor, " width"]:
-    """Return which channels are not the same at every token."""
-    return (values != values[0]).any(0)
 
 
 def best_pairs(similarity: Float[Tensor, "n_first n_second"], *, at_least: float = 0.0) -> list[tuple[int, int]]:

@@ -18,7 +18,7 @@ from typing import NamedTuple
 
 import torch
 
-from sparse_circuits.circuits.attack_report import AttackReport, Example, FamilyResult, correlation, tally
+from sparse_circuits.circuits.attack_report import AttackReport, Example, FamilyResult, tally
 from sparse_circuits.circuits.attempt import (
     Attempt,
     Margins,
@@ -30,9 +30,10 @@ from sparse_circuits.circuits.attempt import (
     make_attempt,
 )
 from sparse_circuits.circuits.circuit import Circuit
+from sparse_circuits.circuits.correlation import correlation
 from sparse_circuits.circuits.perturb import Family, draw_edit
 from sparse_circuits.circuits.reaction import Reaction, react, vocabulary
-from sparse_circuits.errors import UserError
+from sparse_circuits.errors import UserError, check_counts
 from sparse_circuits.tasks import TASKS, Split, Task
 from sparse_circuits.tasks.encode import draw_pairs
 
@@ -64,9 +65,7 @@ class AttackConfig:
     def __post_init__(self) -> None:
         if not self.families:
             raise UserError(f"families is empty: give some of {', '.join(Family.__members__)}.")
-        for name in ("n_pairs", "n_candidates", "n_proposals", "max_size", "n_words", "n_probes"):
-            if getattr(self, name) < 1:
-                raise UserError(f"{name} is {getattr(self, name)}: give at least 1.")
+        check_counts(vars(self), "n_pairs", "n_candidates", "n_proposals", "max_size", "n_words", "n_probes")
 
 
 class Attack(NamedTuple):

@@ -109,13 +109,6 @@ def wilson(n_hits: int, n_trials: int) -> tuple[float, float]:
     return max(0.0, (centre - half) / (1 + spread)), min(1.0, (centre + half) / (1 + spread))
 
 
-def correlation(first: Float[Tensor, "*shape"], second: Float[Tensor, "*shape"]) -> float | None:
-    """Return Pearson's correlation over all entries; None where one of the two is constant."""
-    a, b = (each.double() - each.double().mean() for each in (first, second))
-    norms = (a.norm() * b.norm()).item()
-    return (a * b).sum().item() / norms if norms > 0 else None
-
-
 def attack_table(report: AttackReport) -> Table:
     """Return the families' results as a table of at most 80 columns."""
     before = report.before

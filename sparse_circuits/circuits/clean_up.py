@@ -55,7 +55,6 @@ def clean_up(subgraph: Subgraph, near: Callable[[Subgraph], Loss], *, target_los
 def from_the_answer_back(subgraph: Subgraph) -> list[Piece]:
     """Return the pieces in reverse firing order, a site's nodes before the edges that reach them."""
     order = {site: place for place, site in enumerate(subgraph.nodes)}
-    nodes = [Node(site, channel) for site, channels in subgraph.nodes.items() for channel in channels]
     return sorted(
-        [*nodes, *subgraph.edges], key=lambda piece: -order[piece.target.site if isinstance(piece, Edge) else piece.site]
+        list(subgraph.pieces()), key=lambda piece: -order[piece.target.site if isinstance(piece, Edge) else piece.site]
     )

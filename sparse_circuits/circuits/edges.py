@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import torch
 
-from sparse_circuits.circuits.nodes import Channels
+from sparse_circuits.circuits.nodes import Channels, list_nodes
 from sparse_circuits.model import Link, Node, Transformer, links
 from sparse_circuits.model.sites import FINAL
 
@@ -101,4 +101,4 @@ def unembedding_links(model: Transformer, nodes: Channels, tokens: Iterable[int]
 def nodes_without_links(nodes: Channels, linked: Iterable[Edge]) -> list[Node]:
     """Return the nodes that none of these edges or residual links touches."""
     touched = {node for edge in linked for node in edge[:2]}
-    return [node for site, channels in nodes.items() for c in channels if (node := Node(site, c)) not in touched]
+    return [node for node in list_nodes(nodes) if node not in touched]

@@ -26,7 +26,7 @@ from sparse_circuits.circuits.search import Search
 from sparse_circuits.circuits.spec import task_spec
 from sparse_circuits.circuits.tune import TuneConfig, candidates
 from sparse_circuits.data.tokenizer import Tokenizer
-from sparse_circuits.errors import UserError
+from sparse_circuits.errors import UserError, check_counts
 from sparse_circuits.model import Transformer
 from sparse_circuits.plain import to_plain
 from sparse_circuits.run import Precision, choose_autocast
@@ -65,9 +65,7 @@ class ExtractConfig:
     def __post_init__(self) -> None:
         if not self.target_loss > 0 or not 0 < self.max_scale < float("inf"):
             raise UserError(f"target_loss is {self.target_loss}, max_scale {self.max_scale}: give numbers above 0.")
-        for name in ("n_train_pairs", "n_validation_pairs", "n_held_out_pairs"):
-            if getattr(self, name) < 1:
-                raise UserError(f"{name} is {getattr(self, name)}: give at least 1.")
+        check_counts(vars(self), "n_train_pairs", "n_validation_pairs", "n_held_out_pairs")
 
 
 def extract(

@@ -22,6 +22,7 @@ from sparse_circuits.circuits.ablate import Ablation, ablation_taps, stand_in
 from sparse_circuits.circuits.activations import prompt_activations
 from sparse_circuits.circuits.card import Card, Check, check
 from sparse_circuits.circuits.controls import coin_assigned, means_on_sample, random_weights, swapped
+from sparse_circuits.circuits.correlation import varies
 from sparse_circuits.circuits.discretise import top_units
 from sparse_circuits.circuits.edges import Edge
 from sparse_circuits.circuits.fidelity import interchange, node_fidelity, pattern_errors
@@ -32,7 +33,7 @@ from sparse_circuits.circuits.partial import draw_parts, partial_taps
 from sparse_circuits.circuits.search import Found, Search
 from sparse_circuits.circuits.subgraph import subgraph_taps
 from sparse_circuits.data.tokenizer import Tokenizer
-from sparse_circuits.errors import UserError
+from sparse_circuits.errors import UserError, check_counts
 from sparse_circuits.model import ModelConfig, Node, Transformer, node_sites
 from sparse_circuits.model.taps import Taps
 from sparse_circuits.tasks import PairBatch, task_losses
@@ -64,9 +65,7 @@ class CardConfig:
     """Searches with swapped answers, with answers by a coin, and in random weights, each; 0 leaves them out."""
 
     def __post_init__(self) -> None:
-        for name in ("n_random", "n_outside", "n_partial"):
-            if getattr(self, name) < 1:
-                raise UserError(f"card.{name} is {getattr(self, name)}: give at least 1.")
+        check_counts(vars(self), "n_random", "n_outside", "n_partial", of="card.")
         for name in ("n_resample", "n_controls"):
             if getattr(self, name) < 0:
                 raise UserError(f"card.{name} is {getattr(self, name)}: it must not be negative.")
@@ -184,7 +183,7 @@ def _best(margins: Float[Tensor, "n_draws n_prompts"]) -> Float[Tensor, "1 n_pro
 def live_nodes(model: Transformer, batch: PairBatch) -> Bool[Tensor, " node"]:
     """Mark the nodes whose activation is not the same at every token of the task's prompts."""
     values = prompt_activations(model, batch, node_sites(model.config))
-    return torch.cat([(rows != rows[0]).any(0) for rows in values.values()]).cpu()
+    return torch.cat([varies(rows) for rows in values.values()]).cpu()
 
 
 def random_nodes(

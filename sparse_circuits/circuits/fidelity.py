@@ -17,6 +17,7 @@ from torch import Tensor
 from sparse_circuits.circuits.ablate import chain
 from sparse_circuits.circuits.activations import prompt_activations
 from sparse_circuits.circuits.card import Interchange, NodeFidelity
+from sparse_circuits.circuits.correlation import correlation
 from sparse_circuits.circuits.margin import PROMPTS_AT_ONCE, TapsOf, answer_margins
 from sparse_circuits.circuits.nodes import Channels
 from sparse_circuits.kernels.sink_attention.reference import attention_pattern
@@ -34,18 +35,12 @@ def node_fidelity(model: Transformer, batch: PairBatch, nodes: Channels, taps: T
     """Compare each node's activation under the circuit's taps with that in the unpruned model, over the prompts' tokens."""
     inside, whole = (prompt_activations(model, batch, nodes, taps=each) for each in (taps, NO_TAPS))
     return [
-        NodeFidelity(str(Node(site, channel)), _correlation(ours, theirs), _relative_error(ours, theirs))
+        NodeFidelity(str(Node(site, channel)), correlation(ours, theirs) or 0.0, _relative_error(ours, theirs))
         for site, channels in nodes.items()
         for channel, ours, theirs in zip(
             channels, *(each[site][:, channels].T.double() for each in (inside, whole)), strict=True
         )
     ]
-
-
-def _correlation(first: Tensor, second: Tensor) -> float:
-    first, second = first - first.mean(), second - second.mean()
-    length = (first.norm() * second.norm()).item()
-    return (first @ second).item() / length if length else 0.0
 
 
 def _relative_error(ours: Tensor, theirs: Tensor) -> float:
@@ -114,7 +109,7 @@ def interchange(model: Transformer, batch: PairBatch, nodes: Channels, taps: Tap
     flips = [((early + shift) * early < 0).double().mean().item() for early, shift in zip(before, shifts(nodes), strict=True)]
     weight = predicted.abs()
     return Interchange(
-        correlation=_correlation(predicted, found),
+        correlation=correlation(predicted, found) or 0.0,
         same_sign=((predicted * found > 0) * weight).sum().item() / max(weight.sum().item(), 1e-12),
         all_in_circuit=flips[0],
         all_in_model=flips[1],

@@ -25,7 +25,7 @@ from sparse_circuits.circuits.circuit import Circuit
 from sparse_circuits.circuits.faithfulness import NECESSARY, live_nodes, random_nodes
 from sparse_circuits.circuits.margin import answer_margins, score
 from sparse_circuits.circuits.nodes import count_nodes, mark, site_widths
-from sparse_circuits.errors import UserError
+from sparse_circuits.errors import UserError, check_counts
 from sparse_circuits.model import ModelConfig, Node
 from sparse_circuits.tasks import PairBatch
 
@@ -121,9 +121,7 @@ def find_backups(
     Raises:
         UserError: a count below 1.
     """
-    for name, value in {"n_most": n_most, "n_at_once": n_at_once, "n_draws": n_draws}.items():
-        if value < 1:
-            raise UserError(f"{name} is {value}: give at least 1.")
+    check_counts(locals(), "n_most", "n_at_once", "n_draws")
     kept = mark(circuit.nodes, circuit.model.config)
     own, outside = _indices(kept), live_nodes(circuit.model, batch) & ~kept
 

@@ -10,10 +10,15 @@ import torch
 from jaxtyping import Bool, Shaped
 from torch import Tensor
 
-from sparse_circuits.model import ModelConfig, node_sites, site_width
+from sparse_circuits.model import ModelConfig, Node, node_sites, site_width
 
 Channels = Mapping[str, Sequence[int]]
 """The channels of each node site that belong to a circuit; sites without any are left out."""
+
+
+def list_nodes(channels: Channels) -> list[Node]:
+    """Return the nodes one by one, site after site."""
+    return [Node(site, channel) for site, marked in channels.items() for channel in marked]
 
 
 @cache

@@ -9,7 +9,7 @@ from typing import NamedTuple
 from sparse_circuits.circuits.ablate import StandIn, ablation_taps, chain
 from sparse_circuits.circuits.cuts import cut_taps, cuts_of
 from sparse_circuits.circuits.edges import Edge, circuit_edges
-from sparse_circuits.circuits.nodes import Channels, mark
+from sparse_circuits.circuits.nodes import Channels, list_nodes, mark
 from sparse_circuits.model import Node, Transformer
 from sparse_circuits.model.taps import Taps
 
@@ -45,7 +45,7 @@ class Subgraph(NamedTuple):
 
     def pieces(self) -> Iterator[Node | Edge]:
         """Yield every node, then every edge."""
-        yield from (Node(site, channel) for site, channels in self.nodes.items() for channel in channels)
+        yield from list_nodes(self.nodes)
         yield from self.edges
 
     def without(self, *pieces: Node | Edge) -> Subgraph:

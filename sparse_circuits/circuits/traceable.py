@@ -14,7 +14,7 @@ from typing import NamedTuple
 import torch
 
 from sparse_circuits.circuits.circuit import Circuit
-from sparse_circuits.circuits.nodes import Channels
+from sparse_circuits.circuits.nodes import Channels, list_nodes
 from sparse_circuits.model import Link, Node, Transformer, links
 
 
@@ -48,7 +48,7 @@ def trace(circuit: Circuit) -> Traced:
 @torch.no_grad()
 def model_degrees(model: Transformer, nodes: Channels) -> dict[Node, int]:
     """Return for each of these nodes how many nonzero weights of the model's links begin or end there."""
-    degrees = {Node(site, channel): 0 for site, channels in nodes.items() for channel in channels}
+    degrees = dict.fromkeys(list_nodes(nodes), 0)
     for link in links(model.config):
         is_edge = model.link_weight(link) != 0
         for site, counts in ((link.source, is_edge.sum(0)), (link.target, is_edge.sum(1))):

@@ -25,7 +25,7 @@ from sparse_circuits.circuits.edges import circuit_edges
 from sparse_circuits.circuits.masks import MaskConfig
 from sparse_circuits.circuits.nodes import channels_of, count_nodes
 from sparse_circuits.circuits.search import Search
-from sparse_circuits.errors import UserError
+from sparse_circuits.errors import UserError, check_counts
 from sparse_circuits.model.store import model_hash
 from sparse_circuits.plain import to_plain
 
@@ -81,8 +81,7 @@ class TuneConfig:
     """Best trials that are refined and held to the card; the fewest edges among those that hold are kept."""
 
     def __post_init__(self) -> None:
-        if self.n_workers < 1 or self.n_finalists < 1:
-            raise UserError(f"tune.n_workers is {self.n_workers}, tune.n_finalists {self.n_finalists}: give at least 1.")
+        check_counts(vars(self), "n_workers", "n_finalists", of="tune.")
 
 
 def candidates(search: Search, config: TuneConfig, *, storage: Path | None = None) -> Iterator[MaskConfig]:

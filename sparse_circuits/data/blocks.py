@@ -66,7 +66,7 @@ def write_file(s: Scribe, depth: int) -> list[str]:
 def accumulate(s: Scribe, depth: int) -> list[str]:
     """Start one or two collections and fill them in a loop: how something is added depends on how each began."""
     item, *names = s.names(s.choice((2, 3)))
-    if s.chance(0.3):
+    if s.chance(0.4):
         names[0] = SHARED_NAME
     started = dict(zip(names, s.sample(STARTS, len(names)), strict=True))
     added = s.sample(names, len(names))
@@ -117,7 +117,7 @@ BLOCKS: dict[Callable[[Scribe, int], list[str]], int] = {
     branch: 7,
     read_file: 3,
     write_file: 3,
-    accumulate: 6,
+    accumulate: 8,
     local_function: 2,
 }
 """How often each block is written, as a weight."""

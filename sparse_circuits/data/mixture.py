@@ -27,7 +27,7 @@ from sparse_circuits.data.pack import ShardWriter, token_dtype
 from sparse_circuits.data.sources import Source
 from sparse_circuits.data.split import batches, distinct, is_validation, sample_texts
 from sparse_circuits.data.tokenizer import Tokenizer, check_d_vocab
-from sparse_circuits.errors import UserError
+from sparse_circuits.errors import UserError, check_counts
 from sparse_circuits.run import write_json
 
 SAMPLE_CHARS = 20_000_000  # what the vocabulary is learned from, at most
@@ -70,9 +70,7 @@ class DataConfig:
             raise UserError(f"Two sources share a name ({', '.join(titles)}): give each a name of its own.")
         if not 0 < self.validation_fraction < 1:
             raise UserError(f"validation_fraction is {self.validation_fraction}: choose one between 0 and 1.")
-        for name in ("n_tokens", "shard_tokens"):
-            if getattr(self, name) is not None and getattr(self, name) < 1:
-                raise UserError(f"{name} is {getattr(self, name)}: give at least 1.")
+        check_counts(vars(self), "n_tokens", "shard_tokens")
 
     @property
     def shares(self) -> dict[str, float]:

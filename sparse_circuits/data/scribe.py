@@ -44,8 +44,8 @@ class Scribe:
         self._bound = list(names)
 
     def name(self) -> str:
-        """Return a name: a training name, one of many common words, or an invented one, which nothing is known about."""
-        match self.number(0, 2):
+        """Return a name, mostly an invented one, which nothing is known about, else a training name or a common word."""
+        match self.number(0, 5):
             case 0:
                 return self.choice(NAMES)
             case 1:

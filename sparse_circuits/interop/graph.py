@@ -27,6 +27,7 @@ from typing import Any, NamedTuple
 import networkx as nx
 
 from sparse_circuits.circuits import Card, Circuit
+from sparse_circuits.circuits.nodes import list_nodes
 from sparse_circuits.model import Node
 from sparse_circuits.model.sites import FINAL
 from sparse_circuits.plain import to_plain
@@ -113,7 +114,7 @@ def _nodes(circuit: Circuit, arrows: list[Arrow]) -> Iterator[Node]:
 
     yield from ends(TOKEN, 0)
     yield from ends(EMBED, 0)
-    yield from (Node(site, channel) for site, channels in circuit.nodes.items() for channel in channels)
+    yield from list_nodes(circuit.nodes)
     yield from ends(LOGITS, 1)
 
 

@@ -29,6 +29,7 @@ from typing import Any
 
 from sparse_circuits.circuits import Circuit
 from sparse_circuits.circuits.edges import TokenLink
+from sparse_circuits.circuits.nodes import list_nodes
 from sparse_circuits.data.tokenizer import Tokenizer
 from sparse_circuits.model import Node
 from sparse_circuits.model.sites import FINAL
@@ -64,7 +65,7 @@ def circuit_graph(circuit: Circuit) -> dict[str, Any]:
 def _links(circuit: Circuit, answers: Sequence[int]) -> dict[str, Any]:
     embedding = _by_channel(circuit.embedding_links())
     unembedding = _by_channel(circuit.unembedding_links(range(circuit.model.d_vocab)))
-    own = [Node(site, channel) for site, channels in circuit.nodes.items() for channel in channels]
+    own = list_nodes(circuit.nodes)
     nodes = [*(Node(EMBED, channel) for channel in sorted(embedding)), *own, *(Node(LOGITS, token) for token in answers)]
     place = {node: position for position, node in enumerate(nodes)}
     readers = [node for node in own if (node.site.endswith("act_in") or node.site == FINAL) and node.channel in embedding]

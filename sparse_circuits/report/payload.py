@@ -1,7 +1,7 @@
 """Everything the page shows, as one JSON value read from a run folder; the page knows nothing but this.
 
     schema    {name, version}; the version is raised when a field changes its meaning or goes
-    run       {name, config, versions, git, n_tokens, n_steps, tokens_per_step}, or null in a page without a run
+    run       {name, config, versions, git, n_tokens, n_steps, tokens_per_step}, or null in a page of circuits alone
     data      {hash, n_train_tokens, n_validation_tokens, sources: [{title, share}]}, or null
     model     model.json: {validation_loss, n_nonzero, n_entries, l0_fraction, dead_fraction: {site kind: fraction}}, or null
     curves    see `curves.py`, or null
@@ -32,19 +32,22 @@ SCHEMA = {"name": "sparse_circuits.report", "version": 1}
 def run_payload(run_folder: Path) -> dict[str, Any]:
     """Return the payload of a run folder; parts that the run has not reached are null or empty.
 
+    A folder of circuits alone, as of a model that comes with the package, has no run.
+
     Raises:
-        UserError: the folder holds no run, or one of its files is damaged.
+        UserError: the folder holds neither a run nor a circuit, or one of its files is damaged.
     """
     folder = Path(run_folder)
-    if not (folder / "run.json").is_file():
-        raise UserError(f"{folder} is no run folder (it has no run.json): give the folder that training wrote.")
-    tasks = _read(folder / "tasks.json")
+    has_run = (folder / "run.json").is_file()
     circuits = [Circuit.load(path) for path in sorted(folder.glob("circuits/*.safetensors"))]
+    if not has_run and not circuits:
+        raise UserError(f"{folder} holds neither run.json nor circuits: give the folder that training or extraction wrote.")
+    tasks = _read(folder / "tasks.json")
     return _payload(
-        run=_run(folder),
+        run=_run(folder) if has_run else None,
         data=_data(_read(folder / "data.json")),
         model=_read(folder / "model.json"),
-        curves=training_curves(_metrics(folder / "metrics.jsonl")),
+        curves=training_curves(_metrics(folder / "metrics.jsonl")) if has_run else None,
         tasks=tasks,
         circuits=_in_order(circuits, [row["task"] for row in tasks or ()]),
     )

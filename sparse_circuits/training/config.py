@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 
 from sparse_circuits.data import DataConfig
-from sparse_circuits.errors import UserError
+from sparse_circuits.errors import UserError, check_counts
 from sparse_circuits.kernels.backend import Backend
 from sparse_circuits.model import ModelConfig
 from sparse_circuits.run import Device, Precision
@@ -85,9 +85,9 @@ class TrainConfig:
     """Where metrics go beside metrics.jsonl and the progress line."""
 
     def __post_init__(self) -> None:
-        for name in ("n_tokens", "batch_size", "accumulation", "evaluation_batches", "keep_checkpoints", "log_every"):
-            if getattr(self, name) < 1:
-                raise UserError(f"{name} is {getattr(self, name)}: give at least 1.")
+        check_counts(
+            vars(self), "n_tokens", "batch_size", "accumulation", "evaluation_batches", "keep_checkpoints", "log_every"
+        )
         for name in ("evaluate_every", "checkpoint_every"):
             if getattr(self, name) < 0:
                 raise UserError(f"{name} is {getattr(self, name)}: give 0 or more steps.")

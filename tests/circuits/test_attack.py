@@ -13,8 +13,9 @@ from rich.console import Console
 from sparse_circuits import cli
 from sparse_circuits.circuits import Circuit
 from sparse_circuits.circuits.attack import Attack, AttackConfig, draw_candidates, prepare_attack, propose, run_attack
-from sparse_circuits.circuits.attack_report import AttackReport, attack_table, attack_text, correlation, tally, wilson
+from sparse_circuits.circuits.attack_report import AttackReport, attack_table, attack_text, tally, wilson
 from sparse_circuits.circuits.attempt import Margins, ask_both, make_attempt
+from sparse_circuits.circuits.correlation import correlation
 from sparse_circuits.circuits.perturb import Edit, Family
 from sparse_circuits.circuits.question import encode_question
 from sparse_circuits.circuits.reaction import vocabulary

@@ -3,6 +3,7 @@ import json
 import pytest
 
 from sparse_circuits.errors import UserError
+from sparse_circuits.report import render
 from sparse_circuits.report.payload import SCHEMA, circuit_payload, run_payload, to_json
 
 
@@ -44,9 +45,18 @@ def test_json_has_no_infinities(make_circuit):
     assert read["curves"]["training"]["loss"] == [1.0, None]
 
 
-def test_a_folder_that_is_no_run_is_refused(tmp_path):
-    with pytest.raises(UserError, match=r"no run folder.*give the folder"):
+def test_a_folder_of_neither_a_run_nor_circuits_is_refused(tmp_path):
+    with pytest.raises(UserError, match=r"neither run.json nor circuits.*give the folder"):
         run_payload(tmp_path)
+
+
+def test_a_folder_of_circuits_alone_has_a_page(tmp_path, make_circuit):
+    (tmp_path / "circuits").mkdir()
+    make_circuit("with_open").save(tmp_path / "circuits" / "with_open.safetensors")
+    payload = run_payload(tmp_path)
+    assert payload["run"] is payload["curves"] is payload["model"] is None
+    assert [circuit["task"] for circuit in payload["circuits"]] == ["with_open"]
+    assert "with_open · sparse_circuits" in render(payload)
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,64 @@
+"""What a verb works on: the model of a run folder or one that comes with the package, and where its circuits are kept."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import NamedTuple
+
+from sparse_circuits.circuits import Means, load_means, measure_means, save_means
+from sparse_circuits.circuits.means import MEANS_FILE
+from sparse_circuits.conf.verbs import DEFAULT_RUN
+from sparse_circuits.data import DataConfig, Loader, Tokenizer, prepare
+from sparse_circuits.model import Transformer
+from sparse_circuits.plain import from_plain
+from sparse_circuits.pretrained import load_pretrained
+from sparse_circuits.run import read_json
+from sparse_circuits.training.export import load_trained
+
+PRETRAINED = "pretrained:"
+MEANS_TOKENS = 200_000
+
+
+class Subject(NamedTuple):
+    """A model that verbs work on, and the folder that they write to."""
+
+    folder: Path
+    model: Transformer
+    tokenizer: Tokenizer
+    means: Callable[[], Means]
+    """Its mean activations; measured when they are first asked for."""
+
+
+def subject_of(run: Path, checkpoint: str | None) -> Subject:
+    """Return the model of a run folder, of another, or one that comes with the package (`pretrained:NAME`).
+
+    Raises:
+        UserError: there is no such model.
+    """
+    if checkpoint and checkpoint.startswith(PRETRAINED):
+        name = checkpoint.removeprefix(PRETRAINED)
+        pretrained = load_pretrained(name)
+        folder = DEFAULT_RUN.with_name(name) if run == DEFAULT_RUN else run
+        return Subject(folder, pretrained.model, pretrained.tokenizer, lambda: pretrained.means)
+    source = Path(checkpoint) if checkpoint else run
+    trained = load_trained(source)
+    return Subject(run, trained.model, trained.tokenizer, partial(means_of, source, trained.model))
+
+
+def means_of(run: Path, model: Transformer) -> Means:
+    """Return the mean activations of a run's model, measured once over its training tokens and kept."""
+    path = run / MEANS_FILE
+    if path.exists():
+        return load_means(path, model)
+    dataset = prepare(from_plain(DataConfig, read_json(run / "run.json")["config"]["data"]))
+    batches = Loader(dataset.train, batch_size=32, n_ctx=model.config.n_ctx, seed=0)
+    means = measure_means(model, batches, n_tokens=MEANS_TOKENS)
+    save_means(means, path)
+    return means
+
+
+def circuit_path(run: Path, task: str) -> Path:
+    """Return the file of a task's circuit."""
+    return run / "circuits" / f"{task}.safetensors"
