@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import islice
 
 import torch
 from jaxtyping import Bool, Float
@@ -31,6 +32,7 @@ from sparse_circuits.circuits.nodes import by_site, channels_of, mark
 from sparse_circuits.circuits.norms import FrozenNorms
 from sparse_circuits.circuits.partial import draw_parts, partial_taps
 from sparse_circuits.circuits.search import Found, Search
+from sparse_circuits.circuits.side_by_side import side_by_side
 from sparse_circuits.circuits.subgraph import subgraph_taps
 from sparse_circuits.data.tokenizer import Tokenizer
 from sparse_circuits.errors import UserError, check_counts
@@ -105,7 +107,8 @@ def _checks(search: Search, found: Found, taps: Taps, tokenizer: Tokenizer, conf
     generator = torch.Generator().manual_seed(search.seed)
 
     def margins(*runs: Taps | TapsOf | None) -> Float[Tensor, "n_draws n_prompts"]:
-        return torch.stack([answer_margins(model, batch, taps=run) for run in runs])
+        found = side_by_side(lambda run: answer_margins(model, batch, taps=run), runs, device=search.device)
+        return torch.stack(list(found))
 
     def ablated(*parts: Bool[Tensor, " node"]) -> Float[Tensor, "n_draws n_prompts"]:
         return margins(*(ablation_taps(part, means, model.config) for part in parts))
@@ -137,8 +140,9 @@ def _checks(search: Search, found: Found, taps: Taps, tokenizer: Tokenizer, conf
     yield check("frozen_norms", about, calibration(margins(FrozenNorms(model, batch).under(taps))), at_most=SUFFICIENT)
     if config.n_resample and means.sample is not None:
         about = f"outside nodes at values of random pretraining positions: mean of {config.n_resample} draws"
-        other = stand_in(Ablation.resample, model, means, seed=search.seed)
-        runs = [subgraph_taps(model, found.subgraph, other)] * config.n_resample
+        seeds = range(search.seed, search.seed + config.n_resample)
+        others = [stand_in(Ablation.resample, model, means, seed=seed) for seed in seeds]
+        runs = [subgraph_taps(model, found.subgraph, other) for other in others]
         yield check("resample", about, calibration(margins(*runs)))
     yield from _searched_again(search, found, tokenizer, n_controls=config.n_controls)
 
@@ -160,9 +164,11 @@ def _searched_again(search: Search, found: Found, tokenizer: Tokenizer, *, n_con
         models = [random_weights(search.model, seed=s) for s in seeds]
         elsewhere = [search.inside(model, means_on_sample(model, sample)) for model in models]
         nonsense["random_weights"] = ("the task in a model of shuffled weights", elsewhere)
+    every = [each for _, searches in nonsense.values() for each in searches]
+    margins = side_by_side(lambda each: equal_size(each, found.n_ranked), every, device=search.device)
     for name, (about, searches) in nonsense.items():
-        margins = torch.stack([equal_size(each, found.n_ranked) for each in searches])
-        yield check(name, f"the same search, {about}: its {found.n_ranked} best nodes", margins, at_least=FAILING)
+        rows = torch.stack(list(islice(margins, len(searches))))
+        yield check(name, f"the same search, {about}: its {found.n_ranked} best nodes", rows, at_least=FAILING)
 
 
 def equal_size(search: Search, n_nodes: int) -> Float[Tensor, " n_prompts"]:

@@ -22,12 +22,19 @@ TapsOf = Callable[[Int[Tensor, " n_rows"], Int[Tensor, "n_rows pos"]], Taps]
 """Taps that differ from prompt to prompt: made for some rows of a batch and their tokens."""
 
 
+class Chunk(NamedTuple):
+    """Pairs that run together, cut to their longest prompt."""
+
+    rows: Int[Tensor, " n_rows"]
+    """The places of their prompts in the batch."""
+    pairs: PairBatch
+
+
 class Start(NamedTuple):
-    """The residual stream at one site in an earlier run of a batch."""
+    """The residual stream at one site in an earlier run of the same prompts: where a run is taken up."""
 
     site: str
-    residual: list[Float[Tensor, "n_rows pos d_model"]]
-    """One for every chunk of prompts that run together."""
+    residual: Float[Tensor, "n_rows pos d_model"]
 
 
 @dataclass(frozen=True)
@@ -49,42 +56,45 @@ def pooled(margins: Float[Tensor, "n_runs n_prompts"]) -> Float[Tensor, " n_runs
     return rearrange(margins, "run (side pair) -> (side run pair)", side=2)
 
 
-def answer_margins(
-    model: Transformer, batch: PairBatch, *, taps: Taps | TapsOf | None = None, start: Start | None = None
-) -> Float[Tensor, " n_prompts"]:
+def answer_margins(model: Transformer, batch: PairBatch, *, taps: Taps | TapsOf | None = None) -> Float[Tensor, " n_prompts"]:
     """Return for every prompt the log odds of the positive answer against the negative one.
 
     Pairs of similar length run together, so that little is spent on padding. Differentiable where gradients are on.
 
     Args:
         taps: the same for all prompts, or made for some of them at a time.
-        start: where an earlier run of the same batch is taken up; taps before that have no effect.
     """
-    rows, margins = [], []
-    for index, (those, some) in enumerate(chunks(batch)):
-        own = taps(those, some.tokens) if callable(taps) else taps
-        if start is None:
-            logits = model(some.tokens, taps=own, at=some.last)
-        else:
-            logits = model.run_from(start.site, start.residual[index], tokens=some.tokens, taps=own, at=some.last)
-        rows.append(those)
-        margins.append(answer_difference(logits, some))
-    return torch.cat(margins)[torch.cat(rows).argsort()]
+    parts = list(chunks(batch))
+    margins = [chunk_margins(model, chunk, taps=taps) for chunk in parts]
+    return torch.cat(margins)[torch.cat([chunk.rows for chunk in parts]).argsort()]
 
 
-def residual_streams(model: Transformer, batch: PairBatch, *, taps: Taps | TapsOf) -> dict[str, Start]:
-    """Return the residual stream before every sublayer, to take a run up there."""
+def chunk_margins(
+    model: Transformer, chunk: Chunk, *, taps: Taps | TapsOf | None, start: Start | None = None
+) -> Float[Tensor, " n_rows"]:
+    """Return the margins of prompts that run together, from where an earlier run is taken up; taps before have no effect."""
+    own, some = _taps_for(chunk, taps), chunk.pairs
+    if start is None:
+        logits = model(some.tokens, taps=own, at=some.last)
+    else:
+        logits = model.run_from(start.site, start.residual, tokens=some.tokens, taps=own, at=some.last)
+    return answer_difference(logits, some)
+
+
+def residual_streams(model: Transformer, chunk: Chunk, *, taps: Taps | TapsOf) -> dict[str, Start]:
+    """Return the residual stream before every sublayer, to take a run of the chunk up there."""
     sites = [site for site in residual_sites(model.config) if site != FINAL]
-    found: dict[str, list[Tensor]] = {site: [] for site in sites}
-    for rows, some in chunks(batch):
-        own = taps(rows, some.tokens) if callable(taps) else taps
-        for site, value in record(model, some.tokens, sites, taps=own).items():
-            found[site].append(value)
-    return {site: Start(site, residual) for site, residual in found.items()}
+    values = record(model, chunk.pairs.tokens, sites, taps=_taps_for(chunk, taps))
+    return {site: Start(site, value) for site, value in values.items()}
 
 
-def chunks(batch: PairBatch) -> Iterator[tuple[Int[Tensor, " n_rows"], PairBatch]]:
-    """Yield the pairs that run together, cut to their longest prompt, with their rows in the batch."""
+def _taps_for(chunk: Chunk, taps: Taps | TapsOf | None) -> Taps | None:
+    return taps(chunk.rows, chunk.pairs.tokens) if callable(taps) else taps
+
+
+def chunks(batch: PairBatch) -> Iterator[Chunk]:
+    """Yield pairs of similar length together, shortest first."""
     for pairs in batch.last[: batch.n_pairs].argsort(stable=True).split(PROMPTS_AT_ONCE // 2):
         some = batch.select(pairs)
-        yield torch.cat([pairs, pairs + batch.n_pairs]), replace(some, tokens=some.tokens[:, : int(some.last.max()) + 1])
+        cut = replace(some, tokens=some.tokens[:, : int(some.last.max()) + 1])
+        yield Chunk(torch.cat([pairs, pairs + batch.n_pairs]), cut)

@@ -117,7 +117,7 @@ class Search:
     def learn_nodes(self) -> Float[Tensor, " node"]:
         """Return the mask parameters of all nodes."""
         units = node_units(self.model, self.learning_stand_in, self.config)
-        tie = tied_qk(self.model.config).to(self._device) if self.config.tied_qk else None
+        tie = tied_qk(self.model.config).to(self.device) if self.config.tied_qk else None
         return self._learn(units, n_steps=self.config.n_steps, tie=tie)
 
     def nodes(self) -> Discrete | None:
@@ -147,11 +147,10 @@ class Search:
     def _clean(self, subgraph: Subgraph, calibration: Calibration) -> Cleaned:
         """Remove and merge by turns, until there is neither anything to remove nor to merge."""
         while True:
-            cleaned = clean_up(subgraph, lambda base: Nearby(self, base, calibration), target_loss=self.target_loss)
+            cleaned = clean_up(subgraph, lambda base: Nearby(self, base, calibration))
             if not (redundant := proportional(self.model, cleaned.subgraph, self.means)):
                 return cleaned
-            loss_of = Nearby(self, cleaned.subgraph, calibration)
-            subgraph = merge_redundant(cleaned.subgraph, redundant, loss_of, target_loss=self.target_loss)
+            subgraph = merge_redundant(cleaned.subgraph, redundant, Nearby(self, cleaned.subgraph, calibration).reaches)
             if subgraph == cleaned.subgraph:
                 return cleaned
 
@@ -210,5 +209,6 @@ class Search:
         return discretise(rank, margins, start=start, n_below=n_below, **bounds)
 
     @property
-    def _device(self) -> torch.device:
+    def device(self) -> torch.device:
+        """Where the model is."""
         return self.model.embed.weight.device

@@ -60,8 +60,10 @@ def planted_means(model: Transformer) -> Means:
     return measure_means(model, Everything(), n_tokens=1)
 
 
-def planted_search(config: MaskConfig, *, model: Transformer | None = None, target_loss: float = 0.1) -> Search:
+def planted_search(
+    config: MaskConfig, *, model: Transformer | None = None, target_loss: float = 0.1, n_validation_pairs: int = 16
+) -> Search:
     """Return the search for the planted circuit, no scale above 1."""
     model = model or planted_model()
-    pairs = TaskPairs(planted_pairs(32), planted_pairs(16), planted_pairs(16))
+    pairs = TaskPairs(planted_pairs(32), planted_pairs(n_validation_pairs), planted_pairs(16))
     return Search(model, pairs, planted_means(model), config, target_loss=target_loss, max_scale=1.0)

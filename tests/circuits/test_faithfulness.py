@@ -149,8 +149,8 @@ def test_other_norms_and_other_stand_ins(search: Search, found: Found, card: Car
     model, batch = search.model, search.pairs.held_out
     taps = FrozenNorms(model, batch).under(subgraph_taps(model, found.subgraph, search.means))
     assert card["frozen_norms"].loss == exactly(loss(search, taps, found.calibration))
-    other = stand_in(Ablation.resample, model, search.means, seed=search.seed)
-    draws = [loss(search, subgraph_taps(model, found.subgraph, other), found.calibration) for _ in range(2)]
+    others = [stand_in(Ablation.resample, model, search.means, seed=search.seed + draw) for draw in range(2)]
+    draws = [loss(search, subgraph_taps(model, found.subgraph, other), found.calibration) for other in others]
     assert draws[0] != draws[1] and card["resample"].loss == exactly(sum(draws) / 2)
 
 

@@ -10,6 +10,7 @@ from sparse_circuits.circuits.ablate import ablation_taps
 from sparse_circuits.circuits.margin import (
     PROMPTS_AT_ONCE,
     answer_margins,
+    chunk_margins,
     chunks,
     pooled,
     residual_streams,
@@ -90,10 +91,13 @@ def test_runs_are_pooled_as_one_batch_of_pairs() -> None:
 
 def test_a_run_is_taken_up_at_any_sublayer(model: Transformer, batch: PairBatch, ablated: Taps) -> None:
     expected = answer_margins(model, batch, taps=ablated)
-    streams = residual_streams(model, batch, taps=lambda rows, tokens: ablated)
-    assert list(streams) == ["0.resid_in", "0.resid_mid", "1.resid_in", "1.resid_mid"]
-    for start in streams.values():
-        torch.testing.assert_close(answer_margins(model, batch, taps=ablated, start=start), expected)
     blocked = {**ablated, "0.attn.resid_delta": torch.zeros_like}
-    torch.testing.assert_close(answer_margins(model, batch, taps=blocked, start=streams["0.resid_mid"]), expected)
-    assert (answer_margins(model, batch, taps=blocked, start=streams["0.resid_in"]) - expected).abs().max() > 1e-3
+    for chunk in chunks(batch):
+        streams = residual_streams(model, chunk, taps=lambda rows, tokens: ablated)
+        assert list(streams) == ["0.resid_in", "0.resid_mid", "1.resid_in", "1.resid_mid"]
+        for start in streams.values():
+            torch.testing.assert_close(chunk_margins(model, chunk, taps=ablated, start=start), expected[chunk.rows])
+        after = chunk_margins(model, chunk, taps=blocked, start=streams["0.resid_mid"])
+        torch.testing.assert_close(after, expected[chunk.rows])
+        before = chunk_margins(model, chunk, taps=blocked, start=streams["0.resid_in"])
+        assert (before - expected[chunk.rows]).abs().max() > 1e-3

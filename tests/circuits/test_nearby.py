@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from sparse_circuits.circuits import MaskConfig, Objective
-from sparse_circuits.circuits.margin import score
+from sparse_circuits.circuits import MaskConfig, Objective, nearby
+from sparse_circuits.circuits.margin import chunk_margins, chunks, score
 from sparse_circuits.circuits.means import Means
 from sparse_circuits.circuits.nearby import Nearby
 from sparse_circuits.circuits.norms import Norms
@@ -12,7 +12,7 @@ from sparse_circuits.circuits.sampler import TaskPairs
 from sparse_circuits.circuits.search import Search
 from sparse_circuits.circuits.subgraph import Subgraph
 from sparse_circuits.model import node_sites, site_width
-from sparse_circuits.tasks import PairBatch, Scoring
+from sparse_circuits.tasks import PairBatch, Scoring, task_losses
 from sparse_circuits.tasks.calibrate import Calibration
 from tests.circuits.planted import CHEAT, planted_search
 from tests.circuits.test_edges import CONFIG, some_nodes, sparse_model
@@ -32,23 +32,32 @@ def test_what_is_near_is_taken_up_where_it_differs_and_comes_to_the_same(changes
     search = Search(model, TaskPairs(batch, batch, batch), means, MaskConfig(**changes), target_loss=10.0, max_scale=1.0)
     subgraph, calibration = Subgraph.whole(model, some_nodes()), Calibration(0.9, 0.1)
     near = Nearby(search, subgraph, calibration)
-    whole = losses_of(search, calibration, subgraph)
-    closest_first = sorted(range(len(whole)), key=lambda run: -whole[run])
     for part in [subgraph, *(subgraph.without(piece) for piece in list(subgraph.pieces())[::12])]:
-        losses = losses_of(search, calibration, part)
-        search.target_loss = 10.0
-        assert near(part) == pytest.approx(max(losses), abs=1e-6)
-        search.target_loss = min(losses) - 1e-3
-        assert near(part) == pytest.approx(losses[closest_first[0]], abs=1e-6)
-    assert near(subgraph.without(*subgraph.pieces())) != pytest.approx(near(subgraph), abs=1e-3)
+        largest = max(losses_of(search, calibration, part))
+        assert near.loss(part) == pytest.approx(largest, abs=1e-6)
+        for search.target_loss, reached in ((largest + 1e-3, True), (largest - 1e-3, False), (largest / 4, False)):
+            assert near.reaches(part) is reached
+    assert near.loss(subgraph.without(*subgraph.pieces())) != pytest.approx(near.loss(subgraph), abs=1e-3)
 
 
-def test_near_runs_first_what_is_closest_to_the_target_and_spares_the_rest() -> None:
-    """The cheat alone is well under the target; with parts of the outside it is far above."""
-    search = planted_search(MaskConfig())
+def test_a_miss_is_proved_by_the_worst_prompts_of_the_run_that_is_closest_to_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The cheat alone is well under the target; with parts of the outside it is far above, in some prompts farthest."""
+    search = planted_search(MaskConfig(), n_validation_pairs=80)
     subgraph, calibration = Subgraph.whole(search.model, CHEAT), Calibration()
-    *alone, parts = losses_of(search, calibration, subgraph)
-    assert max(alone) < 0.1 < parts
-    near = Nearby(search, subgraph, calibration)
-    search.target_loss = 0.0
-    assert near(subgraph) == pytest.approx(parts, abs=1e-9)
+    *alone, parts = search.margins(subgraph)
+    assert max(score(margin).loss for margin in alone) < 0.1 < score(parts).loss
+    near, seen = Nearby(search, subgraph, calibration), []
+
+    def counted(*args: object, **settings: object) -> torch.Tensor:
+        seen.append(chunk_margins(*args, **settings))
+        return seen[-1]
+
+    monkeypatch.setattr(nearby, "chunk_margins", counted)
+    losses = [task_losses(parts)[chunk.rows].sum().item() for chunk in chunks(search.pairs.validation)]
+    assert len(losses) == 5 and max(losses) > losses[0]
+    search.target_loss = (max(losses) - 1e-3) / 160
+    assert not near.reaches(subgraph) and len(seen) == 1
+    search.target_loss = (max(losses) + 1e-3) / 160
+    assert not near.reaches(subgraph) and len(seen) == 1 + 2
+    search.target_loss = 10.0
+    assert near.reaches(subgraph) and len(seen) == 1 + 2 + 3 * 5

@@ -1,0 +1,53 @@
+"""Side by side: the same results in the same order, on one thread each, and nothing done that is not asked for."""
+
+import threading
+import time
+
+import pytest
+import torch
+
+from sparse_circuits.circuits.side_by_side import side_by_side
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture(params=[1, 2])
+def n_threads(request: pytest.FixtureRequest) -> int:
+    before = torch.get_num_threads()
+    torch.set_num_threads(request.param)
+    yield request.param
+    torch.set_num_threads(before)
+
+
+def test_results_come_in_order_without_gradients_each_on_one_thread(n_threads: int) -> None:
+    weight = torch.ones(3, requires_grad=True)
+
+    def work(item: int) -> tuple[int, bool, int, int]:
+        time.sleep(0.02 * (4 - item))
+        return item, (item * weight).requires_grad, torch.get_num_threads(), threading.get_ident()
+
+    found = list(side_by_side(work, range(4), device=CPU))
+    assert [row[:3] for row in found] == [(item, False, 1) for item in range(4)]
+    assert (len({row[3] for row in found}) > 1) == (n_threads > 1)
+    assert torch.get_num_threads() == n_threads
+    assert torch.is_grad_enabled() and (2 * weight).requires_grad
+
+
+def test_what_is_not_asked_for_is_dropped_and_threads_come_back(n_threads: int) -> None:
+    begun = []
+
+    def work(item: int) -> int:
+        begun.append(item)
+        time.sleep(0.01)
+        return item
+
+    results = side_by_side(work, range(100), device=CPU)
+    assert next(results) == 0
+    results.close()
+    assert len(begun) < 10 and torch.get_num_threads() == n_threads
+
+
+def test_an_error_is_the_callers_and_threads_come_back(n_threads: int) -> None:
+    with pytest.raises(ZeroDivisionError):
+        list(side_by_side(lambda item: 1 // item, [1, 0], device=CPU))
+    assert torch.get_num_threads() == n_threads
