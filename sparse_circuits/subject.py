@@ -59,6 +59,11 @@ def means_of(run: Path, model: Transformer) -> Means:
     return means
 
 
+def bigram_of(model: Transformer | None) -> Any:
+    """Return what a token's bigram row alone would answer, if the model has such a table."""
+    return None if model is None or model.bigram is None else lambda ids: model.bigram[ids]
+
+
 def circuit_path(run: Path, task: str) -> Path:
     """Return the file of a task's circuit."""
     return run / "circuits" / f"{task}.safetensors"

@@ -39,7 +39,7 @@ from sparse_circuits.model import Transformer
 from sparse_circuits.plain import to_plain
 from sparse_circuits.report import write_report
 from sparse_circuits.run import rank, read_json, write_json
-from sparse_circuits.subject import circuit_path, subject_of
+from sparse_circuits.subject import bigram_of, circuit_path, subject_of
 from sparse_circuits.summary import card_numbers, circuit_table, print_summary, print_verdicts, summarise
 from sparse_circuits.tasks import (
     TASKS,
@@ -142,11 +142,6 @@ def tasks(config: TasksVerb, console: Console) -> list[Diagnosis]:
     if config.run:
         write_json(config.run / "tasks.json", [diagnosis.to_dict() for diagnosis in diagnoses])
     return diagnoses
-
-
-def bigram_of(model: Transformer | None) -> Any:
-    """Return what a token's bigram row alone would answer, if the model has such a table."""
-    return None if model is None or model.bigram is None else lambda ids: model.bigram[ids]
 
 
 def find_tasks(references: Sequence[str]) -> list[Task]:

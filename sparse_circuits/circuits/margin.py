@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import NamedTuple
 
 import torch
@@ -11,6 +12,7 @@ from einops import rearrange
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from sparse_circuits.circuits.side_by_side import side_by_side
 from sparse_circuits.model import Transformer, record
 from sparse_circuits.model.sites import FINAL, residual_sites
 from sparse_circuits.model.taps import Taps
@@ -59,14 +61,16 @@ def pooled(margins: Float[Tensor, "n_runs n_prompts"]) -> Float[Tensor, " n_runs
 def answer_margins(model: Transformer, batch: PairBatch, *, taps: Taps | TapsOf | None = None) -> Float[Tensor, " n_prompts"]:
     """Return for every prompt the log odds of the positive answer against the negative one.
 
-    Pairs of similar length run together, so that little is spent on padding. Differentiable where gradients are on.
+    Pairs of similar length run together, so that little is spent on padding. Differentiable where gradients are on; where they
+    are off, taps must not depend on the order in which prompts run.
 
     Args:
         taps: the same for all prompts, or made for some of them at a time.
     """
-    parts = list(chunks(batch))
-    margins = [chunk_margins(model, chunk, taps=taps) for chunk in parts]
-    return torch.cat(margins)[torch.cat([chunk.rows for chunk in parts]).argsort()]
+    parts, margins_of = list(chunks(batch)), partial(chunk_margins, model, taps=taps)
+    is_plain = torch.is_grad_enabled() or torch.is_autocast_enabled(batch.tokens.device.type)
+    margins = map(margins_of, parts) if is_plain else side_by_side(margins_of, parts, device=batch.tokens.device)
+    return torch.cat(list(margins))[torch.cat([chunk.rows for chunk in parts]).argsort()]
 
 
 def chunk_margins(

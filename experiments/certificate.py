@@ -1,0 +1,42 @@
+"""Is every node and every edge of a circuit needed? Each is removed by itself, and the whole circuit run anew.
+
+python -m experiments.certificate runs/proof/*-partial-0.safetensors
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from sparse_circuits.circuits import Circuit, ExtractConfig
+from sparse_circuits.circuits.extract import prepare_search
+from sparse_circuits.circuits.margin import score
+from sparse_circuits.circuits.subgraph import Subgraph
+from sparse_circuits.plain import from_plain
+from sparse_circuits.tasks import TASKS
+
+
+def removable(circuit: Circuit) -> tuple[int, list[str], float]:
+    """Return how many pieces the circuit has, those that can go, and the least loss without a single piece."""
+    config = from_plain(ExtractConfig, circuit.recipe)
+    search = prepare_search(circuit.model, TASKS[circuit.task.name], circuit.tokenizer, circuit.means, config=config)
+    subgraph = Subgraph(circuit.nodes, circuit.edges, tuple(circuit.merges))
+
+    def loss_of(part: Subgraph) -> float:
+        return max(score(circuit.calibration(margin)).loss for margin in search.margins(part))
+
+    assert loss_of(subgraph) <= config.target_loss
+    losses = {str(piece): loss_of(subgraph.without(piece)) for piece in subgraph.pieces()}
+    return len(losses), [piece for piece, loss in losses.items() if loss <= config.target_loss], min(losses.values())
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("circuits", nargs="+", type=Path)
+    for path in parser.parse_args().circuits:
+        n_pieces, can_go, least = removable(Circuit.load(path))
+        print(f"{path.stem}: of {n_pieces} pieces {len(can_go)} can go {can_go}; least loss without one: {least:.4f}")
+
+
+if __name__ == "__main__":
+    main()

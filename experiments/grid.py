@@ -1,0 +1,124 @@
+"""Width against sparsity: the validation loss of a model, and the size of its circuits (Gao et al. 2025, figure 3).
+
+    python -m experiments.grid --plan
+    python -m experiments.grid --widths 64 128 --l0 30000 60000 120000
+
+Every cell trains one model of two layers on the same tokens and extracts circuits for the tasks that it knows, those of SEEDED
+with three seeds. Both go on where they were stopped; models go to runs/grid, numbers to experiments/results/grid.jsonl.
+"""
+
+from __future__ import annotations
+
+import argparse
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from experiments.cells import RESULTS, Cells
+from experiments.proof import known_tasks, numbers
+from sparse_circuits.circuits import CardConfig, ExtractConfig, extract
+from sparse_circuits.circuits.kurtosis import measure_kurtosis
+from sparse_circuits.data import DataConfig, Loader, prepare
+from sparse_circuits.data.corpus import SourceConfig, SourceKind
+from sparse_circuits.errors import UserError
+from sparse_circuits.model import ModelConfig
+from sparse_circuits.model.config import Positions
+from sparse_circuits.run import read_json
+from sparse_circuits.sparsity import SparsityConfig
+from sparse_circuits.subject import Subject, subject_of
+from sparse_circuits.tasks import TASKS
+from sparse_circuits.training.config import TrainConfig
+from sparse_circuits.training.pretrain import pretrain
+
+WIDTHS = (64, 128, 256)
+L0S = (30_000, 60_000, 120_000)
+N_TOKENS = 12_000_000
+N_SEEDS = 3
+SEEDED = ("single_double_quote", "fstring_brace", "while_return_true", "with_open", "for_while", "var_if")
+TOKENS_A_SECOND = {64: 36_000, 128: 22_000, 256: 9_000}
+"""Of training, on one core."""
+KURTOSIS_TOKENS = 100_000
+SECONDS_A_CIRCUIT = {64: 45, 128: 80, 256: 240}
+
+
+def train_config(width: int, l0: int) -> TrainConfig:
+    """Return what the model of a cell is trained with."""
+    return TrainConfig(
+        model=ModelConfig(n_layers=2, d_model=width, n_ctx=128, positions=Positions.concatenated),
+        data=DataConfig(sources=[SourceConfig(SourceKind.stdlib), SourceConfig(SourceKind.idioms, weight=3.0)]),
+        sparsity=SparsityConfig(l0=l0),
+        n_tokens=N_TOKENS,
+        evaluate_every=0,
+    )
+
+
+def plan(widths: list[int], l0s: list[int]) -> str:
+    """Return what will be run, and about how long it takes on one core."""
+    lines, total = [], 0.0
+    for width in widths:
+        n_circuits = len(SEEDED) * N_SEEDS + 6  # about half of the other tasks are known
+        minutes = (N_TOKENS / TOKENS_A_SECOND[width] + n_circuits * SECONDS_A_CIRCUIT[width]) / 60
+        total += minutes * len(l0s)
+        lines += [
+            f"width {width}, L0 {l0:,}: {N_TOKENS:,} tokens, about {n_circuits} circuits, {minutes:.0f} minutes" for l0 in l0s
+        ]
+    return "\n".join([*lines, f"{N_TOKENS:,} tokens each; in all {total / 60:.1f} hours of one core"])
+
+
+def trained(run: Path, config: TrainConfig, console: Console) -> dict[str, Any]:
+    """Train the model of a cell, or go on with it, and return what it became."""
+    pretrain(config, run, resume=True, console=console)
+    model = read_json(run / "model.json")
+    dataset, subject = prepare(config.data), subject_of(run, None)
+    batches = Loader(dataset.train, batch_size=32, n_ctx=config.model.n_ctx, seed=0)
+    kurtosis = measure_kurtosis(subject.model, batches, n_tokens=KURTOSIS_TOKENS)
+    return {
+        "validation_loss": model["validation_loss"],
+        "n_nonzero": model["n_nonzero"],
+        "kurtosis": kurtosis.pooled,
+        "known": known_tasks(subject),
+    }
+
+
+def extracted(subject: Subject, task: str, seed: int) -> dict[str, Any]:
+    """Extract one circuit with the quick budget, the searches for nonsense left out, and return its numbers."""
+    config = ExtractConfig(card=CardConfig(n_controls=0), seed=seed)
+    try:
+        return numbers(extract(subject.model, TASKS[task], subject.tokenizer, subject.means(), config=config))
+    except UserError as error:
+        return {"error": str(error)}
+
+
+def run_cell(width: int, l0: int, cells: Cells, console: Console) -> None:
+    """Train one model and extract its circuits."""
+    run = Path("runs/grid") / f"{width}-{l0}"
+    model = cells.run(partial(trained, run, train_config(width, l0), console), kind="model", width=width, l0=l0)
+    jobs = [(task, seed) for seed in range(N_SEEDS) for task in model["known"] if seed == 0 or task in SEEDED]
+    missing = [(t, s) for t, s in jobs if not cells.get(kind="circuit", width=width, l0=l0, task=t, seed=s)]
+    if missing:
+        if not (run / "model").exists():  # numbers travel without their models
+            trained(run, train_config(width, l0), console)
+        subject = subject_of(run, None)
+        for task, seed in missing:
+            cells.run(partial(extracted, subject, task, seed), kind="circuit", width=width, l0=l0, task=task, seed=seed)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--widths", nargs="+", type=int, default=WIDTHS, choices=WIDTHS)
+    parser.add_argument("--l0", nargs="+", type=int, default=L0S)
+    parser.add_argument("--plan", action="store_true", help="print what would be run, and stop")
+    parser.add_argument("--out", type=Path, default=RESULTS / "grid.jsonl")
+    options = parser.parse_args()
+    print(plan(options.widths, options.l0), flush=True)
+    if not options.plan:
+        cells, console = Cells(options.out), Console()
+        for width in options.widths:
+            for l0 in options.l0:
+                run_cell(width, l0, cells, console)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,61 @@
+"""What else is measured of circuits: necessity curves, other stand-ins, switches, edges in the model and in the circuit.
+
+    python -m experiments.measures runs/proof/*-partial-0.safetensors
+
+A cell is one circuit (Gao et al. 2025, figures 32 and 34, appendices C and E).
+"""
+
+from __future__ import annotations
+
+import argparse
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from experiments.cells import RESULTS, Cells
+from sparse_circuits.circuits import Circuit, ExtractConfig
+from sparse_circuits.circuits.binarise import binarise
+from sparse_circuits.circuits.extract import draw_splits
+from sparse_circuits.circuits.necessity import necessity_curve
+from sparse_circuits.circuits.traceable import trace
+from sparse_circuits.plain import from_plain
+from sparse_circuits.tasks import TASKS
+
+
+def of_circuit(path: Path) -> dict[str, Any]:
+    """Measure one circuit on its held-out pairs."""
+    circuit = Circuit.load(path)
+    config = from_plain(ExtractConfig, circuit.recipe)
+    device = circuit.model.embed.weight.device
+    pairs = draw_splits(
+        TASKS[circuit.task.name], circuit.tokenizer, config, max_tokens=circuit.model.config.n_ctx, device=device
+    )
+    curve = necessity_curve(circuit, pairs.held_out)
+    switches = binarise(circuit, pairs.train, pairs.held_out)
+    traced = trace(circuit)
+    return {
+        "shares": curve.shares,
+        "random": curve.random,
+        "by_effect": curve.by_effect,
+        "outside": circuit.card["outside"].loss,
+        "resample": circuit.card["resample"].loss,
+        "circuit": circuit.card["circuit"].loss,
+        "binarised": {str(t): loss for t, loss in switches.loss_by_t.items()},
+        "share_binary": switches.share_binary,
+        "edges_in_model": traced.in_all.in_model,
+        "edges_in_circuit": traced.in_all.in_circuit,
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("circuits", nargs="+", type=Path)
+    parser.add_argument("--out", type=Path, default=RESULTS / "measures.jsonl")
+    options = parser.parse_args()
+    cells = Cells(options.out)
+    for path in options.circuits:
+        cells.run(partial(of_circuit, path), circuit=path.stem)
+
+
+if __name__ == "__main__":
+    main()
