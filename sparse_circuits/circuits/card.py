@@ -82,7 +82,7 @@ class Card:
     """Held-out pairs."""
     checks: list[Check]
     without_nodes: dict[str, float]
-    """The certificate: the calibrated validation loss without each single node."""
+    """The certificate: what the calibrated validation loss is at least, without each single node."""
     without_edges: dict[str, float]
     """The same without each single edge, keyed `source -> target`."""
     fidelity: list[NodeFidelity]

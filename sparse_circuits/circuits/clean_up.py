@@ -2,14 +2,14 @@
 
 The paper's authors did it by hand (Gao et al. 2025, section 2.2). Pieces are tried one by one from the answer back to the
 tokens, as in ACDC (Conmy et al. 2023), round after round, and what is not needed goes at once. When every piece has been
-tried since the last one went, the circuit's certificate is measured: the loss without each single node and without each single
-edge, all of them above the target.
+tried since the last one went, what was measured on the way is the circuit's certificate: without each single node and without
+each single edge the loss is at least so much, all of it above the target.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 from sparse_circuits.circuits.edges import Edge
 from sparse_circuits.circuits.subgraph import Subgraph
@@ -17,15 +17,8 @@ from sparse_circuits.model import Node
 
 Piece = Node | Edge
 
-
-class Judge(Protocol):
-    """What a subgraph is on validation pairs."""
-
-    def reaches(self, subgraph: Subgraph) -> bool:
-        """Return whether its loss is at most the target, in all of its runs."""
-
-    def loss(self, subgraph: Subgraph) -> float:
-        """Return the largest loss of its runs, in nats."""
+Loss = Callable[[Subgraph], float]
+"""The validation loss of a subgraph, the largest of its runs, in nats; where that misses the target, as much as proves it."""
 
 
 class Cleaned(NamedTuple):
@@ -33,29 +26,30 @@ class Cleaned(NamedTuple):
 
     subgraph: Subgraph
     without: dict[Piece, float]
-    """The certificate: the validation loss without each node and each edge."""
+    """The certificate: what the validation loss is at least, without each node and each edge."""
 
 
-def clean_up(subgraph: Subgraph, near: Callable[[Subgraph], Judge]) -> Cleaned:
-    """Remove what is not needed, until the target is missed without any single piece.
+def clean_up(subgraph: Subgraph, near: Callable[[Subgraph], Loss], *, target_loss: float) -> Cleaned:
+    """Remove what is not needed, until the loss without any single piece exceeds the target.
 
     Args:
         subgraph: reaches the target.
-        near: of a subgraph, the judge of those that differ little from it; asked anew in every round.
+        near: of a subgraph, how to run those that differ little from it; asked anew in every round.
+        target_loss: in nats.
     """
-    needed: set[Piece] = set()
-    while untried := [piece for piece in from_the_answer_back(subgraph) if piece not in needed]:
-        judge = near(subgraph)
+    without: dict[Piece, float] = {}
+    while untried := [piece for piece in from_the_answer_back(subgraph) if piece not in without]:
+        loss_of = near(subgraph)
         for piece in untried:
             smaller = subgraph.without(piece)
             if smaller == subgraph:  # went with a node
                 continue
-            if judge.reaches(smaller):
-                subgraph, needed = smaller, set()
+            loss = loss_of(smaller)
+            if loss <= target_loss:
+                subgraph, without = smaller, {}
             else:
-                needed.add(piece)
-    judge = near(subgraph)
-    return Cleaned(subgraph, {piece: judge.loss(subgraph.without(piece)) for piece in subgraph.pieces()})
+                without[piece] = loss
+    return Cleaned(subgraph, {piece: without[piece] for piece in subgraph.pieces()})
 
 
 def from_the_answer_back(subgraph: Subgraph) -> list[Piece]:

@@ -18,7 +18,7 @@ from sparse_circuits.circuits.ablate import chain
 from sparse_circuits.circuits.activations import prompt_activations
 from sparse_circuits.circuits.card import Interchange, NodeFidelity
 from sparse_circuits.circuits.correlation import correlation
-from sparse_circuits.circuits.margin import PROMPTS_AT_ONCE, TapsOf, answer_margins
+from sparse_circuits.circuits.margin import PROMPTS_AT_ONCE, TapsOf, answer_margins, chunks
 from sparse_circuits.circuits.nodes import Channels
 from sparse_circuits.kernels.sink_attention.reference import attention_pattern
 from sparse_circuits.model import Node, Transformer, record
@@ -93,11 +93,11 @@ def interchange(model: Transformer, batch: PairBatch, nodes: Channels, taps: Tap
     runs = ((taps, calibration), (NO_TAPS, Calibration()))
     before = [calibrated(answer_margins(model, batch, taps=own)) for own, calibrated in runs]
 
+    swappers = [_swapper(model, batch, list(nodes), own) for own, _ in runs]
+
     def shifts(swapped: Channels) -> list[Tensor]:
-        after = [
-            calibrated(answer_margins(model, batch, taps=_swapped(model, batch, swapped, own))) for own, calibrated in runs
-        ]
-        return [late - early for late, early in zip(after, before, strict=True)]
+        after = [answer_margins(model, batch, taps=swapper(swapped)) for swapper in swappers]
+        return [calibrated(late) - early for (_, calibrated), late, early in zip(runs, after, before, strict=True)]
 
     towards_other = -right_margins(torch.ones_like(before[0]))
     singles = [
@@ -116,17 +116,23 @@ def interchange(model: Transformer, batch: PairBatch, nodes: Channels, taps: Tap
     )
 
 
-def _swapped(model: Transformer, batch: PairBatch, swapped: Channels, taps: Taps) -> TapsOf:
-    """Return taps under which these nodes take the activations of the pair's other prompt."""
-    sites = list(swapped)
-
-    def taps_of(rows: Int[Tensor, " n_rows"], tokens: Int[Tensor, "n_rows pos"]) -> Taps:
+def _swapper(model: Transformer, batch: PairBatch, sites: list[str], taps: Taps) -> Callable[[Channels], TapsOf]:
+    """Return what makes taps under which nodes of these sites take the activations of the pair's other prompt."""
+    others_of = {}
+    for rows, some in chunks(batch):
         others = (rows + batch.n_pairs) % len(batch.last)
-        values = record(model, batch.tokens[others, : tokens.shape[1]], sites, taps=taps, at=batch.last[others])
-        # Before the circuit's own taps: what cuts an edge has to see the swapped source.
-        return chain({site: _taking(values[site], swapped[site]) for site in sites}, taps)
+        tokens = batch.tokens[others, : some.tokens.shape[1]]
+        others_of[int(rows[0])] = record(model, tokens, sites, taps=taps, at=batch.last[others])
 
-    return taps_of
+    def swapped(channels: Channels) -> TapsOf:
+        def taps_of(rows: Int[Tensor, " n_rows"], tokens: Int[Tensor, "n_rows pos"]) -> Taps:
+            values = others_of[int(rows[0])]
+            # Before the circuit's own taps: what cuts an edge has to see the swapped source.
+            return chain({site: _taking(values[site], channels[site]) for site in channels}, taps)
+
+        return taps_of
+
+    return swapped
 
 
 def _taking(other: Tensor, channels: Iterable[int]) -> Callable[[Tensor], Tensor]:

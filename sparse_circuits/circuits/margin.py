@@ -96,9 +96,10 @@ def _taps_for(chunk: Chunk, taps: Taps | TapsOf | None) -> Taps | None:
     return taps(chunk.rows, chunk.pairs.tokens) if callable(taps) else taps
 
 
-def chunks(batch: PairBatch) -> Iterator[Chunk]:
-    """Yield pairs of similar length together, shortest first."""
-    for pairs in batch.last[: batch.n_pairs].argsort(stable=True).split(PROMPTS_AT_ONCE // 2):
+def chunks(batch: PairBatch, order: Int[Tensor, " n_pairs"] | None = None) -> Iterator[Chunk]:
+    """Yield the pairs in this order, so many together; without an order those of similar length, shortest first."""
+    order = batch.last[: batch.n_pairs].argsort(stable=True) if order is None else order
+    for pairs in order.split(PROMPTS_AT_ONCE // 2):
         some = batch.select(pairs)
         cut = replace(some, tokens=some.tokens[:, : int(some.last.max()) + 1])
         yield Chunk(torch.cat([pairs, pairs + batch.n_pairs]), cut)

@@ -65,11 +65,13 @@ def merged(subgraph: Subgraph, merge: Merge) -> Subgraph:
     return rest._replace(edges=[*edges, *added], merges=(*rest.merges, merge))
 
 
-def merge_redundant(subgraph: Subgraph, candidates: list[Merge], reaches: Callable[[Subgraph], bool]) -> Subgraph:
+def merge_redundant(
+    subgraph: Subgraph, candidates: list[Merge], loss_of: Callable[[Subgraph], float], *, target_loss: float
+) -> Subgraph:
     """Merge what may be merged with the loss still at the target; a node takes part in one merge at most."""
     for merge in candidates:
         nodes = {str(piece) for piece in subgraph.pieces() if isinstance(piece, Node)}
         free = nodes - {each.into for each in subgraph.merges}
-        if {merge.node, merge.into} <= free and reaches(smaller := merged(subgraph, merge)):
+        if {merge.node, merge.into} <= free and loss_of(smaller := merged(subgraph, merge)) <= target_loss:
             subgraph = smaller
     return subgraph

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from itertools import accumulate, islice
+from functools import partial
+from itertools import islice
 from typing import TYPE_CHECKING
 
 import torch
+from jaxtyping import Float, Int
+from torch import Tensor
 
 from sparse_circuits.circuits.clean_up import Piece
 from sparse_circuits.circuits.edges import Edge
@@ -14,7 +16,7 @@ from sparse_circuits.circuits.margin import chunk_margins, chunks, residual_stre
 from sparse_circuits.circuits.side_by_side import side_by_side
 from sparse_circuits.circuits.subgraph import Subgraph
 from sparse_circuits.model.sites import FINAL
-from sparse_circuits.tasks import task_losses
+from sparse_circuits.tasks import PairBatch, task_losses
 from sparse_circuits.tasks.calibrate import Calibration
 
 if TYPE_CHECKING:
@@ -25,46 +27,53 @@ class Nearby:
     """Judges subgraphs that differ in a few pieces from one that has run: all before these is taken from there.
 
     No loss of a prompt is below 0, so that some prompts of one run can prove that it misses the target: the run that is closest
-    to missing comes first, in every run the prompts with the largest losses, and what the proof does not need is spared.
+    to missing comes first, in every run the pairs of most loss for their length, and what the proof does not need is spared.
     """
 
     @torch.no_grad()
     def __init__(self, search: Search, base: Subgraph, calibration: Calibration) -> None:
         self.search, self.calibration, self.pieces = search, calibration, set(base.pieces())
-        self.chunks = list(chunks(search.pairs.validation))
-        runs = list(search.runs(base))
-        self.streams = [[residual_streams(search.model, chunk, taps=taps) for chunk in self.chunks] for taps in runs]
+        losses = [task_losses(calibration(margin)) for margin in search.margins(base)]
+        self.runs = sorted(range(len(losses)), key=lambda run: -losses[run].sum())
+        self.chunks = [list(chunks(self._batch, self._hardest_first(each))) for each in losses]
+        self.streams = [
+            list(side_by_side(partial(residual_streams, search.model, taps=taps), some, device=search.device))
+            for taps, some in zip(search.runs(base), self.chunks, strict=True)
+        ]
         self.sites = list(self.streams[0][0])
-        losses = [list(self._chunk_losses(base, run, range(len(self.chunks)))) for run in range(len(runs))]
-        self.runs = sorted(range(len(runs)), key=lambda run: -sum(losses[run]))
-        self.hardest_first = [sorted(range(len(self.chunks)), key=lambda number: -of_run[number]) for of_run in losses]
 
-    def reaches(self, subgraph: Subgraph) -> bool:
-        """Return whether every run of the subgraph reaches the target."""
-        return all(self._reaches(subgraph, run) for run in self.runs)
+    def _hardest_first(self, losses: Float[Tensor, " n_prompts"]) -> Int[Tensor, " n_pairs"]:
+        of_pairs = losses.unflatten(0, (2, -1)).sum(0)
+        return (of_pairs / (1 + self._batch.last[: self._batch.n_pairs])).argsort(descending=True, stable=True)
 
-    def loss(self, subgraph: Subgraph) -> float:
-        """Return the largest validation loss of the subgraph's runs, in nats."""
-        return max(sum(self._chunk_losses(subgraph, run, self.hardest_first[run])) for run in self.runs) / self._n_prompts
+    def __call__(self, subgraph: Subgraph) -> float:
+        """Return the largest validation loss of the subgraph's runs; of one that misses the target, as much as proves it."""
+        worst = 0.0
+        for run in self.runs:
+            worst = max(worst, self._loss(subgraph, run))
+            if worst > self.search.target_loss:
+                break
+        return worst
 
-    def _reaches(self, subgraph: Subgraph, run: int) -> bool:
-        bound = self.search.target_loss * self._n_prompts
-        losses = self._chunk_losses(subgraph, run, self.hardest_first[run])
-        return all(total <= bound for total in accumulate(losses))
-
-    def _chunk_losses(self, subgraph: Subgraph, run: int, numbers: Iterable[int]) -> Iterator[float]:
-        """Yield the summed losses of the prompts of these chunks in a run."""
+    def _loss(self, subgraph: Subgraph, run: int) -> float:
+        """Return the loss of a run, or a part of it that is more than the target."""
         site, taps = self._first_difference(subgraph), next(islice(self.search.runs(subgraph), run, None))
 
         def loss_of(number: int) -> float:
-            margin = chunk_margins(self.search.model, self.chunks[number], taps=taps, start=self.streams[run][number][site])
+            start = self.streams[run][number][site]
+            margin = chunk_margins(self.search.model, self.chunks[run][number], taps=taps, start=start)
             return task_losses(self.calibration(margin)).double().sum().item()
 
-        return side_by_side(loss_of, numbers, device=self.search.device)
+        loss = 0.0
+        for more in side_by_side(loss_of, range(len(self.chunks[run])), device=self.search.device):
+            loss += more / len(self._batch.last)
+            if loss > self.search.target_loss:
+                break
+        return loss
 
     @property
-    def _n_prompts(self) -> int:
-        return len(self.search.pairs.validation.last)
+    def _batch(self) -> PairBatch:
+        return self.search.pairs.validation
 
     def _first_difference(self, subgraph: Subgraph) -> str:
         """Return the residual site before the first sublayer in which the subgraph is another."""

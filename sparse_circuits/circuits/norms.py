@@ -40,17 +40,20 @@ class FrozenNorms:
 
     @torch.no_grad()
     def __init__(self, model: Transformer, batch: PairBatch) -> None:
-        sites = rms_sites(model.config)
-        self._rms = {int(rows[0]): record(model, some.tokens, sites, at=some.last) for rows, some in chunks(batch)}
+        self._rms: dict[str, Tensor] = {}
+        for rows, some in chunks(batch):
+            for site, rms in record(model, some.tokens, rms_sites(model.config), at=some.last).items():
+                every = self._rms.setdefault(site, rms.new_ones(*batch.tokens.shape, 1))
+                every[rows, : rms.shape[1]] = rms
 
     def under(self, taps: Taps | TapsOf) -> TapsOf:
         """Return these taps, with every norm dividing as in the unpruned run."""
 
-        def frozen(rms: Tensor) -> Callable[[Tensor], Tensor]:
-            return lambda own: rms.to(own.dtype)
+        def frozen(every: Tensor, rows: Tensor) -> Callable[[Tensor], Tensor]:
+            return lambda own: every[rows, : own.shape[1]].to(own.dtype)
 
         def taps_of(rows: Int[Tensor, " n_rows"], tokens: Int[Tensor, "n_rows pos"]) -> Taps:
             own = taps(rows, tokens) if callable(taps) else taps
-            return {**own, **{site: frozen(rms) for site, rms in self._rms[int(rows[0])].items()}}
+            return {**own, **{site: frozen(every, rows) for site, every in self._rms.items()}}
 
         return taps_of

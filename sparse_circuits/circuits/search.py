@@ -49,7 +49,7 @@ class Found(NamedTuple):
     subgraph: Subgraph
     calibration: Calibration
     without: dict[Piece, float]
-    """The certificate: validation loss without each node and each edge."""
+    """The certificate: what the validation loss is at least, without each node and each edge."""
     n_ranked: int
     """Top-ranked nodes that reached the target, before edges and clean-up."""
 
@@ -147,10 +147,11 @@ class Search:
     def _clean(self, subgraph: Subgraph, calibration: Calibration) -> Cleaned:
         """Remove and merge by turns, until there is neither anything to remove nor to merge."""
         while True:
-            cleaned = clean_up(subgraph, lambda base: Nearby(self, base, calibration))
+            cleaned = clean_up(subgraph, lambda base: Nearby(self, base, calibration), target_loss=self.target_loss)
             if not (redundant := proportional(self.model, cleaned.subgraph, self.means)):
                 return cleaned
-            subgraph = merge_redundant(cleaned.subgraph, redundant, Nearby(self, cleaned.subgraph, calibration).reaches)
+            loss_of = Nearby(self, cleaned.subgraph, calibration)
+            subgraph = merge_redundant(cleaned.subgraph, redundant, loss_of, target_loss=self.target_loss)
             if subgraph == cleaned.subgraph:
                 return cleaned
 

@@ -7,7 +7,7 @@ from zlib import crc32
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sparse_circuits.circuits.clean_up import Cleaned, Piece, clean_up, from_the_answer_back
+from sparse_circuits.circuits.clean_up import Cleaned, Loss, Piece, clean_up, from_the_answer_back
 from sparse_circuits.circuits.edges import Edge
 from sparse_circuits.circuits.subgraph import Subgraph
 from sparse_circuits.model import Node
@@ -28,25 +28,20 @@ PIECES = list(WHOLE.pieces())
 LossOfPieces = Callable[[frozenset], float]
 
 
-class Judge:
-    """Judges by the pieces that are left, and sees to it that a round goes from the answer back."""
-
-    def __init__(self, base: Subgraph, loss_of: LossOfPieces, target_loss: float) -> None:
-        self.base, self.loss_of, self.target_loss, self.place = set(base.pieces()), loss_of, target_loss, len(SITES)
-
-    def reaches(self, part: Subgraph) -> bool:
-        left = set(part.pieces())
-        place = min(SITES.index(site_of(piece)) for piece in self.base - left)
-        assert left < self.base and place <= self.place
-        self.place = place
-        return self.loss(part) <= self.target_loss
-
-    def loss(self, part: Subgraph) -> float:
-        return self.loss_of(frozenset(part.pieces()))
-
-
 def cleaned(loss_of: LossOfPieces, target_loss: float, subgraph: Subgraph = WHOLE) -> Cleaned:
-    return clean_up(subgraph, lambda base: Judge(base, loss_of, target_loss))
+    def near(base: Subgraph) -> Loss:
+        """Return the loss, and see to it that a round goes from the answer back."""
+        places = [len(SITES)]
+
+        def loss(part: Subgraph) -> float:
+            gone = set(base.pieces()) - set(part.pieces())
+            places.append(min(SITES.index(site_of(piece)) for piece in gone))
+            assert set(part.pieces()) < set(base.pieces()) and places[-1] <= places[-2]
+            return loss_of(frozenset(part.pieces()))
+
+        return loss
+
+    return clean_up(subgraph, near, target_loss=target_loss)
 
 
 def site_of(piece: Piece) -> str:

@@ -75,8 +75,8 @@ def test_weights_add_up_and_missing_edges_appear(model: Transformer, everything:
 
 def test_merges_only_while_the_target_is_reached(model: Transformer, means: Means, everything: Subgraph) -> None:
     candidates = proportional(model, everything, means)
-    assert merge_redundant(everything, candidates, lambda part: False) == everything
-    fewer = merge_redundant(everything, candidates, lambda part: True)
+    assert merge_redundant(everything, candidates, lambda part: 1.0, target_loss=0.5) == everything
+    fewer = merge_redundant(everything, candidates, lambda part: 0.1, target_loss=0.5)
     assert {merge.node.split("[")[0] for merge in fewer.merges} == {"0.attn.v", "0.mlp.post_act"} and len(fewer.merges) == 2
     assert sum(map(len, fewer.nodes.values())) == count_nodes(CONFIG) - 2
     assert fewer.without(*(Node.parse(merge.into) for merge in fewer.merges)).merges == ()
@@ -86,7 +86,7 @@ def test_under_partial_ablation_a_merge_stands_or_falls_with_its_node(
     model: Transformer, means: Means, everything: Subgraph
 ) -> None:
     """Two proportional nodes: whichever part is removed, the merged circuit says what the whole one does."""
-    fewer = merge_redundant(everything, proportional(model, everything, means), lambda part: True)
+    fewer = merge_redundant(everything, proportional(model, everything, means), lambda part: 0.0, target_loss=1.0)
     tokens = torch.randint(20, (8, 6))
     parts = draw_parts(model, n_pairs=4, rate=0.5, seed=0)
     taps = partial_taps(model, fewer, means, parts)(torch.arange(8), tokens)

@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from sparse_circuits.circuits import MaskConfig, Objective, nearby
-from sparse_circuits.circuits.margin import chunk_margins, chunks, score
+from sparse_circuits.circuits import MaskConfig, Objective
+from sparse_circuits.circuits.margin import PROMPTS_AT_ONCE, score
 from sparse_circuits.circuits.means import Means
 from sparse_circuits.circuits.nearby import Nearby
 from sparse_circuits.circuits.norms import Norms
@@ -34,30 +34,24 @@ def test_what_is_near_is_taken_up_where_it_differs_and_comes_to_the_same(changes
     near = Nearby(search, subgraph, calibration)
     for part in [subgraph, *(subgraph.without(piece) for piece in list(subgraph.pieces())[::12])]:
         largest = max(losses_of(search, calibration, part))
-        assert near.loss(part) == pytest.approx(largest, abs=1e-6)
-        for search.target_loss, reached in ((largest + 1e-3, True), (largest - 1e-3, False), (largest / 4, False)):
-            assert near.reaches(part) is reached
-    assert near.loss(subgraph.without(*subgraph.pieces())) != pytest.approx(near.loss(subgraph), abs=1e-3)
+        search.target_loss = 10.0
+        assert near(part) == pytest.approx(largest, abs=1e-6)
+        for search.target_loss in (largest - 1e-3, largest / 4):
+            assert search.target_loss < near(part) < largest + 1e-6
+    search.target_loss = 10.0
+    assert near(subgraph.without(*subgraph.pieces())) != pytest.approx(near(subgraph), abs=1e-3)
 
 
-def test_a_miss_is_proved_by_the_worst_prompts_of_the_run_that_is_closest_to_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The cheat alone is well under the target; with parts of the outside it is far above, in some prompts farthest."""
+def test_a_miss_is_proved_by_the_worst_pairs_of_the_run_that_is_closest_to_it() -> None:
+    """The cheat alone is well under the target; with parts of the outside it is far above, in some pairs farthest."""
     search = planted_search(MaskConfig(), n_validation_pairs=80)
     subgraph, calibration = Subgraph.whole(search.model, CHEAT), Calibration()
-    *alone, parts = search.margins(subgraph)
-    assert max(score(margin).loss for margin in alone) < 0.1 < score(parts).loss
-    near, seen = Nearby(search, subgraph, calibration), []
-
-    def counted(*args: object, **settings: object) -> torch.Tensor:
-        seen.append(chunk_margins(*args, **settings))
-        return seen[-1]
-
-    monkeypatch.setattr(nearby, "chunk_margins", counted)
-    losses = [task_losses(parts)[chunk.rows].sum().item() for chunk in chunks(search.pairs.validation)]
-    assert len(losses) == 5 and max(losses) > losses[0]
-    search.target_loss = (max(losses) - 1e-3) / 160
-    assert not near.reaches(subgraph) and len(seen) == 1
-    search.target_loss = (max(losses) + 1e-3) / 160
-    assert not near.reaches(subgraph) and len(seen) == 1 + 2
-    search.target_loss = 10.0
-    assert near.reaches(subgraph) and len(seen) == 1 + 2 + 3 * 5
+    *alone, parts = (task_losses(margin) for margin in search.margins(subgraph))
+    assert max(losses.mean() for losses in alone) < 0.1 < parts.mean()
+    near = Nearby(search, subgraph, calibration)
+    worst = parts.unflatten(0, (2, -1)).sum(0).sort(descending=True).values / 160
+    of_chunks = [some.sum().item() for some in worst.split(PROMPTS_AT_ONCE // 2)]
+    search.target_loss = of_chunks[0] - 1e-3
+    assert near(subgraph) == pytest.approx(of_chunks[0], abs=1e-6)
+    search.target_loss = of_chunks[0] + 1e-3
+    assert near(subgraph) == pytest.approx(sum(of_chunks[:2]), abs=1e-6)
