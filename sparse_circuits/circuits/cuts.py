@@ -8,6 +8,7 @@ The paper prunes nodes only (Gao et al. 2025, limitations); this is the stage be
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
@@ -55,9 +56,16 @@ def _cut(edges: list[Edge], share: Tensor) -> Cut:
     return Cut(*channels, weight.unflatten(-1, (len(targets), len(sources))))
 
 
+class Seen(threading.local):
+    """What the sites of a run have held so far; runs may go side by side, each in its thread."""
+
+    def __init__(self) -> None:
+        self.values: dict[str, Tensor] = {}
+
+
 def cut_taps(model: Transformer, cuts: Mapping[Link, Cut], stand_in: StandIn) -> Taps:
     """Return taps that cut; they read what the sites' own taps, run before them, have made of the sources."""
-    seen: dict[str, Tensor] = {}
+    seen = Seen()
     taps: dict[str, Callable[[Tensor], Tensor]] = {}
     arriving: dict[str, list[tuple[Link, Cut]]] = {}
     for link, cut in cuts.items():
@@ -77,17 +85,15 @@ def _sites_before(link: Link) -> list[str]:
     return [link.source, *(f"{link.source[:-1]}{name}" for name in "qk")] if _through_heads(link) else [link.source]
 
 
-def _look(seen: dict[str, Tensor], site: str) -> Callable[[Tensor], Tensor]:
+def _look(seen: Seen, site: str) -> Callable[[Tensor], Tensor]:
     def tap(value: Tensor) -> Tensor:
-        seen[site] = value
+        seen.values[site] = value
         return value
 
     return tap
 
 
-def _cutter(
-    model: Transformer, pairs: list[tuple[Link, Cut]], seen: dict[str, Tensor], stand_in: StandIn
-) -> Callable[[Tensor], Tensor]:
+def _cutter(model: Transformer, pairs: list[tuple[Link, Cut]], seen: Seen, stand_in: StandIn) -> Callable[[Tensor], Tensor]:
     def tap(before: Tensor) -> Tensor:
         for link, cut in pairs:
             read = _deviation(model, link, cut, seen, stand_in)
@@ -97,11 +103,11 @@ def _cutter(
     return tap
 
 
-def _deviation(model: Transformer, link: Link, cut: Cut, seen: dict[str, Tensor], stand_in: StandIn) -> Tensor:
+def _deviation(model: Transformer, link: Link, cut: Cut, seen: Seen, stand_in: StandIn) -> Tensor:
     """Return by how much what the reader sees of the cut sources differs from their stand-ins."""
-    value = seen[link.source]
+    value = seen.values[link.source]
     deviation = value - stand_in(link.source, value)
     if not _through_heads(link):
         return deviation[..., cut.sources]
-    q, k = (seen[site] for site in _sites_before(link)[1:])
+    q, k = (seen.values[site] for site in _sites_before(link)[1:])
     return model.layers[int(link.source.split(".")[0])].attn.attend(q, k, deviation)[..., cut.sources]

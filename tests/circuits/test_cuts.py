@@ -1,5 +1,7 @@
 """Cut edges: the reader sees the mean, nobody else notices, and a node cut from all its readers is ablated."""
 
+from concurrent.futures import ThreadPoolExecutor
+
 import pytest
 import torch
 from torch import Tensor
@@ -82,3 +84,19 @@ def test_chained_taps_run_one_behind_the_other(model: Transformer, tokens: Tenso
     taps = chain(twice, more)
     assert taps.keys() == {"0.attn.q", "final_resid"}
     assert taps["0.attn.q"](torch.tensor(3.0)) == 7
+
+
+def test_a_run_sees_nothing_of_one_in_another_thread(model: Transformer, means: Means, tokens: Tensor) -> None:
+    """The other run begins and ends between the moment when the first one's source is seen and that when it is cut."""
+    taps = cut_taps(model, cuts_of(circuit_edges(model, EVERYTHING)[::2]), means)
+    expected, others = model(tokens, taps=taps), model(tokens.flip(0), taps=taps)
+    assert (expected - others).abs().max() > 1e-3
+    found = []
+
+    def meanwhile(value: Tensor) -> Tensor:
+        with ThreadPoolExecutor(1) as pool:
+            found.append(pool.submit(model, tokens.flip(0), taps=taps).result())
+        return value
+
+    assert torch.equal(model(tokens, taps=chain(taps, {"1.mlp.act_in": meanwhile})), expected)
+    assert torch.equal(found[0], others)
