@@ -51,7 +51,7 @@ def _cut(edges: list[Edge], share: Tensor) -> Cut:
     place = [targets.index(edge.target.channel) * len(sources) + sources.index(edge.source.channel) for edge in edges]
     lost = share * share.new_tensor([edge.weight for edge in edges])
     blank = share.new_zeros(*share.shape[:-1], len(targets) * len(sources))
-    weight = blank.index_copy(-1, torch.tensor(place, device=share.device), lost)
+    weight = blank.index_add(-1, torch.tensor(place, device=share.device), lost)
     channels = (torch.tensor(each, device=share.device) for each in (sources, targets))
     return Cut(*channels, weight.unflatten(-1, (len(targets), len(sources))))
 

@@ -14,6 +14,7 @@ from pathlib import Path
 import torch
 
 from sparse_circuits.circuits.ablate import ablation_taps
+from sparse_circuits.circuits.card import Card
 from sparse_circuits.circuits.circuit import Circuit
 from sparse_circuits.circuits.faithfulness import CardConfig, assess
 from sparse_circuits.circuits.margin import answer_margins, score
@@ -22,7 +23,7 @@ from sparse_circuits.circuits.means import Means, check_means
 from sparse_circuits.circuits.necessity import find_backups
 from sparse_circuits.circuits.nodes import count_nodes
 from sparse_circuits.circuits.sampler import TaskPairs
-from sparse_circuits.circuits.search import Search
+from sparse_circuits.circuits.search import Found, Search
 from sparse_circuits.circuits.spec import task_spec
 from sparse_circuits.circuits.tune import TuneConfig, candidates
 from sparse_circuits.data.tokenizer import Tokenizer
@@ -95,30 +96,35 @@ def extract(
     """
     config = config or ExtractConfig()
     search = prepare_search(model, task, tokenizer, means, config=config, track=track)
+    attempts = [search.with_masks(masks) for masks in candidates(search, config.tune, storage=storage)]
+    runs = [(attempt, found) for attempt in attempts if (found := attempt.run())]
     circuits = []
-    for masks in candidates(search, config.tune, storage=storage):
-        attempt = search.with_masks(masks)
-        found = attempt.run()
-        if found is None:
-            continue
-        circuit = Circuit(
-            model=model,
-            tokenizer=tokenizer,
-            means=search.means,
-            nodes=found.subgraph.nodes,
-            edges=found.subgraph.edges,
-            calibration=found.calibration,
-            task=task_spec(task, search.pairs, seed=config.seed),
-            card=assess(attempt, found, tokenizer, config=config.card),
-            recipe=to_plain(replace(config, masks=masks)),
-            merges=list(found.subgraph.merges),
-        )
-        circuits.append(circuit if circuit.card["necessity"].passes else _with_backups(circuit, search.pairs.held_out))
+    for attempt, found in sorted(runs, key=lambda run: len(run[1].subgraph.edges)):
+        card = assess(attempt, found, tokenizer, config=config.card)
+        circuits.append(_circuit(attempt, found, card, task, tokenizer, config))
+        if card.holds:
+            break
     if not circuits:
         raise UserError(
             f"No set of nodes brings {task.name} to a loss of {config.target_loss} on validation pairs: raise target_loss."
         )
-    return min(circuits, key=lambda circuit: (len(circuit.card.failed), circuit.card.n_edges))
+    best = min(circuits, key=lambda circuit: len(circuit.card.failed))
+    return best if best.card["necessity"].passes else _with_backups(best, search.pairs.held_out)
+
+
+def _circuit(search: Search, found: Found, card: Card, task: Task, tokenizer: Tokenizer, config: ExtractConfig) -> Circuit:
+    return Circuit(
+        model=search.model,
+        tokenizer=tokenizer,
+        means=search.means,
+        nodes=found.subgraph.nodes,
+        edges=found.subgraph.edges,
+        calibration=found.calibration,
+        task=task_spec(task, search.pairs, seed=config.seed),
+        card=card,
+        recipe=to_plain(replace(config, masks=search.config)),
+        merges=list(found.subgraph.merges),
+    )
 
 
 def _with_backups(circuit: Circuit, batch: PairBatch) -> Circuit:

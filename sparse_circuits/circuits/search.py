@@ -4,7 +4,8 @@
    target in every run: alone; with norms dividing as in the unpruned model, unless norms are `free`; with random parts of the
    outside left in place, unless the objective is `full`. The largest is the circuit's validation loss in all that follows.
 2. Learn a mask over the edges among these nodes; discretise it likewise.
-3. Clean up, to a circuit in which every node and every edge is needed; merge writers that are proven to say the same.
+3. Thin it out (thin.py) and clean it up (clean_up.py), to a circuit in which every node and every edge is needed; merge writers
+   that are proven to say the same.
 The controls of the card go the very same way with nonsense for a task, or with a model that knows nothing.
 """
 
@@ -35,6 +36,7 @@ from sparse_circuits.circuits.objective import Objective
 from sparse_circuits.circuits.partial import draw_parts, partial_taps
 from sparse_circuits.circuits.sampler import TaskPairs
 from sparse_circuits.circuits.subgraph import Subgraph, subgraph_taps
+from sparse_circuits.circuits.thin import effects, thin
 from sparse_circuits.circuits.units import Units, edge_units, node_units, tied_qk
 from sparse_circuits.model import Transformer
 from sparse_circuits.model.taps import Taps
@@ -123,15 +125,16 @@ class Search:
     def nodes(self) -> Discrete | None:
         """Return the smallest set of top-ranked nodes that reaches the target."""
         mask = self.learn_nodes()
-        return self.discretise_nodes(mask, start=int((mask > 0).sum()))
+        # The sizes below are left to the clean-up, which tries every node by itself.
+        return self.discretise_nodes(mask, start=int((mask > 0).sum()), n_below=0)
 
-    def discretise_nodes(self, rank: Float[Tensor, " node"], *, start: int) -> Discrete | None:
-        """Return the smallest set of nodes by any ranking that reaches the target."""
+    def discretise_nodes(self, rank: Float[Tensor, " node"], *, start: int, n_below: int = N_BELOW) -> Discrete | None:
+        """Return the smallest set of nodes by any ranking that reaches the target; arguments as for `discretise`."""
 
         def margins(kept: Bool[Tensor, " node"]) -> Iterator[Float[Tensor, " n_prompts"]]:
             return self.margins(Subgraph(channels_of(kept, self.model.config)))
 
-        return self._discretise(rank, margins, start=start)
+        return self._discretise(rank, margins, start=start, n_below=n_below)
 
     def refine(self, nodes: Discrete) -> Found:
         """Return what is left of these nodes and the edges among them when every edge and node is needed."""
@@ -141,6 +144,12 @@ class Search:
             edges, calibration = self._edges(subgraph)
             subgraph = subgraph._replace(edges=edges)
 
+        subgraph = thin(
+            subgraph,
+            lambda part: effects(self.model, self.pairs.validation, part, self.means),
+            lambda base: Nearby(self, base, calibration),
+            target_loss=self.target_loss,
+        )
         cleaned = self._clean(subgraph, calibration)
         return Found(cleaned.subgraph, calibration, cleaned.without, n_ranked=int(nodes.kept.sum()))
 
@@ -166,7 +175,6 @@ class Search:
         def margins(kept: Bool[Tensor, " edge"]) -> Iterator[Float[Tensor, " n_prompts"]]:
             return self.margins(subgraph._replace(edges=chosen(kept)))
 
-        # Sizes below are left to the clean-up, which tries every edge by itself.
         found = self._discretise(mask, margins, start=int((mask > 0).sum()), n_below=0)
         # With all of its edges the subgraph reaches the target, so something is found.
         return chosen(found.kept), found.calibration
@@ -205,7 +213,7 @@ class Search:
             track=self.track,
         )
 
-    def _discretise(self, rank: Tensor, margins: Margins, *, start: int, n_below: int = N_BELOW) -> Discrete | None:
+    def _discretise(self, rank: Tensor, margins: Margins, *, start: int, n_below: int) -> Discrete | None:
         bounds = {"target_loss": self.target_loss, "max_scale": self.max_scale}
         return discretise(rank, margins, start=start, n_below=n_below, **bounds)
 

@@ -79,13 +79,16 @@ def test_of_several_searches_the_fewest_edges_that_pass_every_check(
 ) -> None:
     """Searches end with 5 edges and a failed check, nothing, 9 edges, 8 edges, and 10; all but the first pass."""
     ends = {1: (5, ["coin"]), 2: None, 3: (9, []), 4: (8, []), 5: (10, [])}
-    found = Found(Subgraph(circuit.nodes, circuit.edges), circuit.calibration, {}, n_ranked=1)
+    assessed = []
 
     def run(search: Search) -> Found | None:
-        return found if ends[search.config.n_steps] else None
+        if end := ends[search.config.n_steps]:
+            return Found(Subgraph(circuit.nodes, circuit.edges[:1] * end[0]), circuit.calibration, {}, n_ranked=1)
+        return None
 
     def card(search: Search, *_, **__) -> Card:
         n_edges, failed = ends[search.config.n_steps]
+        assessed.append(n_edges)
         passed = dataclasses.replace(circuit.card["circuit"], name="necessity", at_most=None)
         checks = [dataclasses.replace(passed, name=name, at_most=0.0) for name in failed]
         return dataclasses.replace(circuit.card, n_edges=n_edges, checks=[passed, *checks])
@@ -96,9 +99,9 @@ def test_of_several_searches_the_fewest_edges_that_pass_every_check(
     monkeypatch.setattr(module, "candidates", lambda *_, **__: (MaskConfig(n_steps=n) for n in ends))
     best = extract(toy.model, TASK, toy.tokenizer, toy.means, config=EXTRACT)
     assert best.card.n_edges == 8 and best.recipe["masks"]["n_steps"] == 4
-    monkeypatch.setitem(ends, 3, None)
-    monkeypatch.setitem(ends, 4, None)
-    monkeypatch.setitem(ends, 5, None)
+    assert assessed == [5, 8]  # what is larger than one that holds is not looked at
+    for number in (3, 4, 5):
+        monkeypatch.setitem(ends, number, None)
     assert extract(toy.model, TASK, toy.tokenizer, toy.means, config=EXTRACT).card.failed == ["coin"]
 
 
