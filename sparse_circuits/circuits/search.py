@@ -4,8 +4,7 @@
    target in every run: alone; with norms dividing as in the unpruned model, unless norms are `free`; with random parts of the
    outside left in place, unless the objective is `full`. The largest is the circuit's validation loss in all that follows.
 2. Learn a mask over the edges among these nodes; discretise it likewise.
-3. Thin it out (thin.py) and clean it up (clean_up.py), to a circuit in which every node and every edge is needed; merge writers
-   that are proven to say the same.
+3. Clean up, to a circuit in which every node and every edge is needed; merge writers that are proven to say the same.
 The controls of the card go the very same way with nonsense for a task, or with a model that knows nothing.
 """
 
@@ -25,6 +24,7 @@ from sparse_circuits.circuits.clean_up import Cleaned, Piece, clean_up
 from sparse_circuits.circuits.discover import learn_mask
 from sparse_circuits.circuits.discretise import N_BELOW, Discrete, Margins, discretise
 from sparse_circuits.circuits.edges import Edge
+from sparse_circuits.circuits.effects import effects
 from sparse_circuits.circuits.margin import TapsOf, answer_margins
 from sparse_circuits.circuits.masks import MaskConfig
 from sparse_circuits.circuits.means import Means
@@ -36,7 +36,6 @@ from sparse_circuits.circuits.objective import Objective
 from sparse_circuits.circuits.partial import draw_parts, partial_taps
 from sparse_circuits.circuits.sampler import TaskPairs
 from sparse_circuits.circuits.subgraph import Subgraph, subgraph_taps
-from sparse_circuits.circuits.thin import effects, thin
 from sparse_circuits.circuits.units import Units, edge_units, node_units, tied_qk
 from sparse_circuits.model import Transformer
 from sparse_circuits.model.taps import Taps
@@ -144,19 +143,18 @@ class Search:
             edges, calibration = self._edges(subgraph)
             subgraph = subgraph._replace(edges=edges)
 
-        subgraph = thin(
-            subgraph,
-            lambda part: effects(self.model, self.pairs.validation, part, self.means),
-            lambda base: Nearby(self, base, calibration),
-            target_loss=self.target_loss,
-        )
         cleaned = self._clean(subgraph, calibration)
         return Found(cleaned.subgraph, calibration, cleaned.without, n_ranked=int(nodes.kept.sum()))
 
     def _clean(self, subgraph: Subgraph, calibration: Calibration) -> Cleaned:
         """Remove and merge by turns, until there is neither anything to remove nor to merge."""
         while True:
-            cleaned = clean_up(subgraph, lambda base: Nearby(self, base, calibration), target_loss=self.target_loss)
+            cleaned = clean_up(
+                subgraph,
+                lambda part: effects(self.model, self.pairs.validation, part, self.means),
+                lambda part: Nearby(self, part, calibration),
+                target_loss=self.target_loss,
+            )
             if not (redundant := proportional(self.model, cleaned.subgraph, self.means)):
                 return cleaned
             loss_of = Nearby(self, cleaned.subgraph, calibration)
