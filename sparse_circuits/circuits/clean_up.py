@@ -1,13 +1,14 @@
 """Clean-up: nodes and edges whose removal leaves the validation loss under the target are removed, until there is none.
 
-The paper's authors did it by hand (Gao et al. 2025, section 2.2). Pieces are tried one by one, those of least effect first, as
-what goes makes all others to be tried again. When every piece has been tried since the last one went, what was measured on the
-way is the circuit's certificate: without each single node and each single edge the loss is at least so much, above the target.
+The paper's authors did it by hand (Gao et al. 2025, section 2.2). Pieces are tried one by one from the answer back to the
+tokens, as in ACDC (Conmy et al. 2023), round after round, and what is not needed goes at once. When every piece has been
+tried since the last one went, what was measured on the way is the circuit's certificate: without each single node and without
+each single edge the loss is at least so much, all of it above the target.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import NamedTuple
 
 from sparse_circuits.circuits.edges import Edge
@@ -28,25 +29,18 @@ class Cleaned(NamedTuple):
     """The certificate: what the validation loss is at least, without each node and each edge."""
 
 
-def clean_up(
-    subgraph: Subgraph,
-    effects_of: Callable[[Subgraph], Mapping[Piece, float]],
-    near: Callable[[Subgraph], Loss],
-    *,
-    target_loss: float,
-) -> Cleaned:
+def clean_up(subgraph: Subgraph, near: Callable[[Subgraph], Loss], *, target_loss: float) -> Cleaned:
     """Remove what is not needed, until the loss without any single piece exceeds the target.
 
     Args:
         subgraph: reaches the target.
-        effects_of: of every piece of a subgraph, what it seems to be worth; asked anew in every round.
         near: of a subgraph, how to run those that differ little from it; asked anew in every round.
         target_loss: in nats.
     """
     without: dict[Piece, float] = {}
-    while untried := [piece for piece in subgraph.pieces() if piece not in without]:
-        effects, loss_of = effects_of(subgraph), near(subgraph)
-        for piece in sorted(untried, key=effects.__getitem__):
+    while untried := [piece for piece in from_the_answer_back(subgraph) if piece not in without]:
+        loss_of = near(subgraph)
+        for piece in untried:
             smaller = subgraph.without(piece)
             if smaller == subgraph:  # went with a node
                 continue
@@ -56,3 +50,11 @@ def clean_up(
             else:
                 without[piece] = loss
     return Cleaned(subgraph, {piece: without[piece] for piece in subgraph.pieces()})
+
+
+def from_the_answer_back(subgraph: Subgraph) -> list[Piece]:
+    """Return the pieces in reverse firing order, a site's nodes before the edges that reach them."""
+    order = {site: place for place, site in enumerate(subgraph.nodes)}
+    return sorted(
+        list(subgraph.pieces()), key=lambda piece: -order[piece.target.site if isinstance(piece, Edge) else piece.site]
+    )

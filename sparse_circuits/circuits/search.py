@@ -24,7 +24,6 @@ from sparse_circuits.circuits.clean_up import Cleaned, Piece, clean_up
 from sparse_circuits.circuits.discover import learn_mask
 from sparse_circuits.circuits.discretise import N_BELOW, Discrete, Margins, discretise
 from sparse_circuits.circuits.edges import Edge
-from sparse_circuits.circuits.effects import effects
 from sparse_circuits.circuits.margin import TapsOf, answer_margins
 from sparse_circuits.circuits.masks import MaskConfig
 from sparse_circuits.circuits.means import Means
@@ -149,12 +148,7 @@ class Search:
     def _clean(self, subgraph: Subgraph, calibration: Calibration) -> Cleaned:
         """Remove and merge by turns, until there is neither anything to remove nor to merge."""
         while True:
-            cleaned = clean_up(
-                subgraph,
-                lambda part: effects(self.model, self.pairs.validation, part, self.means),
-                lambda part: Nearby(self, part, calibration),
-                target_loss=self.target_loss,
-            )
+            cleaned = clean_up(subgraph, lambda base: Nearby(self, base, calibration), target_loss=self.target_loss)
             if not (redundant := proportional(self.model, cleaned.subgraph, self.means)):
                 return cleaned
             loss_of = Nearby(self, cleaned.subgraph, calibration)

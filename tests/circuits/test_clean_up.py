@@ -7,7 +7,7 @@ from zlib import crc32
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sparse_circuits.circuits.clean_up import Cleaned, Loss, Piece, clean_up
+from sparse_circuits.circuits.clean_up import Cleaned, Loss, Piece, clean_up, from_the_answer_back
 from sparse_circuits.circuits.edges import Edge
 from sparse_circuits.circuits.subgraph import Subgraph
 from sparse_circuits.model import Node
@@ -28,20 +28,24 @@ PIECES = list(WHOLE.pieces())
 LossOfPieces = Callable[[frozenset], float]
 
 
-def effects_of(part: Subgraph) -> dict[Piece, float]:
-    """Return effects that are in no order, some of them the same."""
-    return {piece: crc32(str(piece).encode()) % 7 for piece in part.pieces()}
-
-
 def cleaned(loss_of: LossOfPieces, target_loss: float, subgraph: Subgraph = WHOLE) -> Cleaned:
     def near(base: Subgraph) -> Loss:
+        """Return the loss, and see to it that a round goes from the answer back."""
+        places = [len(SITES)]
+
         def loss(part: Subgraph) -> float:
-            assert set(part.pieces()) < set(base.pieces())
+            gone = set(base.pieces()) - set(part.pieces())
+            places.append(min(SITES.index(site_of(piece)) for piece in gone))
+            assert set(part.pieces()) < set(base.pieces()) and places[-1] <= places[-2]
             return loss_of(frozenset(part.pieces()))
 
         return loss
 
-    return clean_up(subgraph, effects_of, near, target_loss=target_loss)
+    return clean_up(subgraph, near, target_loss=target_loss)
+
+
+def site_of(piece: Piece) -> str:
+    return piece.target.site if isinstance(piece, Edge) else piece.site
 
 
 def erratic(seed: int) -> LossOfPieces:
@@ -86,27 +90,25 @@ def test_what_is_needed_stays_and_all_else_goes() -> None:
     assert set(found.subgraph.pieces()) == way and set(found.without.values()) == {1.0}
 
 
-def test_of_two_that_stand_in_for_each_other_the_one_of_larger_effect_stays() -> None:
+def test_of_two_that_stand_in_for_each_other_one_stays() -> None:
     """Removing either is harmless, removing both is not: what each is worth alone says nothing about both."""
-    less, more = sorted((Node(SITES[1], 0), Node(SITES[1], 1)), key=effects_of(WHOLE).__getitem__)
-    found = cleaned(lambda pieces: 0.1 if pieces & {less, more} else 1.0, 0.2)
-    assert found == Cleaned(Subgraph({SITES[1]: [more.channel]}, []), {more: 1.0})
+    twins = [Node(SITES[1], 0), Node(SITES[1], 1)]
+    found = cleaned(lambda pieces: 0.1 if pieces & set(twins) else 1.0, 0.2)
+    assert found == Cleaned(Subgraph({SITES[1]: [1]}, []), {twins[1]: 1.0})
 
 
-def test_a_piece_that_can_go_only_behind_another_of_more_effect_goes_in_a_later_round() -> None:
+def test_a_piece_that_can_go_only_behind_an_earlier_one_goes_in_a_later_round() -> None:
     """While the first is there the second cannot go, and the second is tried before."""
-    second, first = sorted((Node(SITES[0], 2), Node(SITES[2], 2)), key=effects_of(WHOLE).__getitem__)
+    first, second = Node(SITES[0], 2), Node(SITES[2], 2)
     found = cleaned(lambda pieces: 1.0 if first in pieces and second not in pieces else 0.1, 0.2)
     assert found == Cleaned(Subgraph({}, []), {})
 
 
-def test_pieces_of_least_effect_are_tried_first_and_the_needed_ones_once() -> None:
-    tried = []
-
-    def loss_of(pieces: frozenset) -> float:
-        tried.append(next(iter(sorted(set(PIECES) - pieces, key=PIECES.index))))
-        return 1.0
-
-    cleaned(loss_of, 0.2)
-    assert tried == sorted(PIECES, key=effects_of(WHOLE).__getitem__)
-    assert len({effects_of(WHOLE)[piece] for piece in PIECES}) > 4
+def test_from_the_answer_back_every_piece_comes_once_and_a_node_before_its_edges() -> None:
+    pieces = from_the_answer_back(WHOLE)
+    assert sorted(map(str, pieces)) == sorted(map(str, PIECES))
+    places = [SITES.index(site_of(piece)) for piece in pieces]
+    assert places == sorted(places, reverse=True)
+    for site in SITES:
+        kinds = [isinstance(piece, Edge) for piece in pieces if site_of(piece) == site]
+        assert kinds == sorted(kinds)
