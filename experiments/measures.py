@@ -39,7 +39,7 @@ def of_circuit(path: Path) -> dict[str, Any]:
         "by_effect": curve.by_effect,
         "outside": circuit.card["outside"].loss,
         "resample": circuit.card["resample"].loss,
-        "circuit": circuit.card["circuit"].loss,
+        "alone": circuit.card["circuit"].loss,
         "binarised": {str(t): loss for t, loss in switches.loss_by_t.items()},
         "share_binary": switches.share_binary,
         "edges_in_model": traced.in_all.in_model,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from sparse_circuits.data.scribe import QUOTES, STRINGS, Scribe
+from sparse_circuits.data.scribe import QUOTES, Scribe
 from sparse_circuits.data.words import EXTENSIONS, FILLER_FORMS, INDEX_NAMES, INPUT_FILES, OUTPUT_FILES
 
 
@@ -51,7 +51,7 @@ def say_fields(s: Scribe) -> str:
 
 def flat_list(s: Scribe) -> str:
     quote = s.choice(("", "", *QUOTES))
-    items = [quote + word + quote for word in s.sample(STRINGS, s.number(1, 8))] if quote else map(str, s.numbers(1, 12))
+    items = [quote + s.words(1, 1) + quote for _ in range(s.number(1, 8))] if quote else map(str, s.numbers(1, 12))
     return f"{s.new()} = [{', '.join(items)}]"
 
 
@@ -62,7 +62,7 @@ def nested_list(s: Scribe) -> str:
 
 def dictionary(s: Scribe) -> str:
     quote = s.choice(("", "", *QUOTES))
-    keys = [quote + word + quote for word in s.sample(STRINGS, s.number(1, 4))] if quote else s.numbers(1, 6)
+    keys = [quote + s.words(1, 1) + quote for _ in range(s.number(1, 4))] if quote else s.numbers(1, 6)
     return f"{s.new()} = {{{', '.join(f'{key}: {s.number(1, 29)}' for key in keys)}}}"
 
 

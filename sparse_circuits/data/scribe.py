@@ -78,8 +78,8 @@ class Scribe:
         return self.choice(self._bound)
 
     def words(self, low: int, high: int) -> str:
-        """Return `low` to `high` words."""
-        return " ".join(self._rng.choices(STRINGS, k=self.number(low, high)))
+        """Return `low` to `high` words, some of them invented."""
+        return " ".join(self.invented() if self.chance(0.25) else self.choice(STRINGS) for _ in range(self.number(low, high)))
 
     def string(self, low: int, high: int) -> str:
         """Return a string literal of `low` to `high` words in either kind of quotes."""
