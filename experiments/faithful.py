@@ -21,9 +21,8 @@ from experiments.proof import known_tasks, masks_for
 from sparse_circuits.circuits import ExtractConfig, Objective
 from sparse_circuits.circuits.controls import coin_assigned, means_on_sample, random_weights, swapped
 from sparse_circuits.circuits.extract import prepare_search
-from sparse_circuits.circuits.faithfulness import FAILING, SUFFICIENT, equal_size
+from sparse_circuits.circuits.faithfulness import FAILING, SUFFICIENT, equal_size, top_margins
 from sparse_circuits.circuits.margin import score
-from sparse_circuits.circuits.nodes import count_nodes
 from sparse_circuits.circuits.search import Search
 from sparse_circuits.conf.verbs import DEFAULT_RUN
 from sparse_circuits.subject import Subject, subject_of
@@ -42,9 +41,10 @@ def nonsense(subject: Subject, real: Search, *, seed: int) -> Iterator[tuple[str
 
 def real_trial(search: Search) -> dict[str, Any]:
     """Return how many nodes the real task needs, all where none do, and the loss of as many."""
-    found = search.nodes()
-    n_nodes = int(found.kept.sum()) if found else count_nodes(search.model.config)
-    return trial(search, n_nodes)
+    mask = search.learn_nodes()
+    found = search.discretise_nodes(mask, start=int((mask > 0).sum()), n_below=0)
+    n_nodes = int(found.kept.sum()) if found else len(mask)
+    return {"n_nodes": n_nodes, "loss": score(top_margins(search, mask, n_nodes)).loss}
 
 
 def trial(search: Search, n_nodes: int) -> dict[str, Any]:

@@ -32,6 +32,7 @@ def main() -> None:
     halve_bigram_(model)
     after = validation_loss(model, batches, autocast=nullcontext)
     means = measure_means(model, Loader(dataset.train, batch_size=32, n_ctx=model.config.n_ctx, seed=0), n_tokens=MEANS_TOKENS)
+    config["data"]["folder"] = str(DataConfig().folder)  # where it was kept is nobody's business
     about = {"config": config, "validation_loss": after, "validation_loss_float32": before}
     path = FOLDER / f"{options.name}.safetensors"
     write_pretrained(Pretrained(model, tokenizer, means, about), path)

@@ -173,7 +173,12 @@ def _searched_again(search: Search, found: Found, tokenizer: Tokenizer, *, n_con
 
 def equal_size(search: Search, n_nodes: int) -> Float[Tensor, " n_prompts"]:
     """Return what the search's `n_nodes` best nodes say on its held-out pairs, calibrated on its validation pairs."""
-    kept = top_units(search.learn_nodes(), n_nodes)
+    return top_margins(search, search.learn_nodes(), n_nodes)
+
+
+def top_margins(search: Search, rank: Float[Tensor, " node"], n_nodes: int) -> Float[Tensor, " n_prompts"]:
+    """Return what the `n_nodes` nodes of highest rank say on held-out pairs, calibrated on validation pairs."""
+    kept = top_units(rank, n_nodes)
     taps = ablation_taps(kept, search.means, search.model.config)
     margins = answer_margins(search.model, search.pairs.validation, taps=taps)
     calibration = calibrate(margins, max_scale=search.max_scale)

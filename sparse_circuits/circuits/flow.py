@@ -15,6 +15,7 @@ from typing import NamedTuple
 import torch
 
 from sparse_circuits.circuits.circuit import Circuit
+from sparse_circuits.circuits.spec import parting_tokens
 from sparse_circuits.circuits.ways import Graph
 from sparse_circuits.errors import UserError
 from sparse_circuits.model import Node
@@ -131,8 +132,7 @@ def answer_tokens(circuit: Circuit, answers: tuple[str, str] | None = None) -> t
     answers = answers or circuit.task.answers
     if answers is None:
         raise UserError(f"The answers of {circuit.task.name} differ from pair to pair: give answers=(positive, negative).")
-    ids = zip(*map(circuit.tokenizer.encode, answers), strict=False)
-    parted = next((pair for pair in ids if pair[0] != pair[1]), None)
+    parted = parting_tokens(answers, circuit.tokenizer)
     if parted is None:
         raise UserError(f"{answers[0]!r} and {answers[1]!r} start with the same tokens: give answers that part.")
     known = circuit.task.answer_ids

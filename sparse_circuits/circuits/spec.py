@@ -6,8 +6,9 @@ from dataclasses import dataclass
 from itertools import islice
 
 from sparse_circuits.circuits.sampler import TaskPairs
-from sparse_circuits.tasks import Scoring, Split, Task
-from sparse_circuits.tasks.encode import raw_pairs
+from sparse_circuits.data.tokenizer import Tokenizer
+from sparse_circuits.tasks import TASKS, Scoring, Split, Task
+from sparse_circuits.tasks.encode import EncodedPair, draw_pairs, raw_pairs
 
 
 @dataclass(frozen=True)
@@ -41,6 +42,20 @@ def task_spec(task: Task, pairs: TaskPairs, *, seed: int) -> TaskSpec:
         answers=_only_answers(task, n_draws=pairs.validation.n_pairs, seed=seed),
         answer_ids=_answer_ids(task, pairs),
     )
+
+
+def example_pairs(spec: TaskSpec, tokenizer: Tokenizer, *, n_pairs: int, max_tokens: int) -> list[EncodedPair]:
+    """Draw held-out pairs of a circuit's task; none where it is not one of the project's own."""
+    task = TASKS.get(spec.name)
+    if task is None:
+        return []
+    return draw_pairs(task, tokenizer, split=Split.held_out, n_pairs=n_pairs, seed=spec.seed, max_tokens=max_tokens).encoded
+
+
+def parting_tokens(answers: tuple[str, str], tokenizer: Tokenizer) -> tuple[int, int] | None:
+    """Return the first tokens in which two answers differ."""
+    ids = zip(*map(tokenizer.encode, answers), strict=False)
+    return next((pair for pair in ids if pair[0] != pair[1]), None)
 
 
 def _only_answers(task: Task, *, n_draws: int, seed: int) -> tuple[str, str] | None:

@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from sparse_circuits.circuits import Circuit
-from sparse_circuits.tasks import TASKS, Scoring, Split
-from sparse_circuits.tasks.encode import NO_TOKEN, EncodedPair, collate, draw_pairs
+from sparse_circuits.circuits.spec import example_pairs, parting_tokens
+from sparse_circuits.tasks import Scoring
+from sparse_circuits.tasks.encode import NO_TOKEN, EncodedPair, collate
 
 N_PAIRS = 64
 """Held-out pairs drawn to see whether all have the same answers."""
@@ -49,16 +50,11 @@ def _are_scored(circuit: Circuit, sides: list[list[int]]) -> bool:
 
 
 def _own_pairs(circuit: Circuit) -> list[EncodedPair]:
-    task = TASKS.get(circuit.task.name)
-    if task is None:
-        return []
-    tokenizer, seed, n_ctx = circuit.tokenizer, circuit.task.seed, circuit.model.config.n_ctx
-    return draw_pairs(task, tokenizer, split=Split.held_out, n_pairs=N_PAIRS, seed=seed, max_tokens=n_ctx).encoded
+    return example_pairs(circuit.task, circuit.tokenizer, n_pairs=N_PAIRS, max_tokens=circuit.model.config.n_ctx)
 
 
 def _pair_of_texts(circuit: Circuit) -> list[EncodedPair]:
     """Return the answers' first tokens that differ, as a pair behind nothing but the end of a text."""
-    texts = circuit.task.answers or ()
-    parting = next((ids for ids in zip(*map(circuit.tokenizer.encode, texts), strict=False) if ids[0] != ids[1]), None)
+    parting = circuit.task.answers and parting_tokens(circuit.task.answers, circuit.tokenizer)
     prompt = (circuit.tokenizer.end_of_text,)
     return [EncodedPair(prompt, prompt, *parting)] if parting else []

@@ -30,12 +30,12 @@ from typing import Any
 from sparse_circuits.circuits import Circuit
 from sparse_circuits.circuits.edges import TokenLink
 from sparse_circuits.circuits.nodes import list_nodes
+from sparse_circuits.circuits.spec import example_pairs
 from sparse_circuits.data.tokenizer import Tokenizer
 from sparse_circuits.model import Node
 from sparse_circuits.model.sites import FINAL
 from sparse_circuits.plain import to_plain
-from sparse_circuits.tasks import TASKS, Split
-from sparse_circuits.tasks.encode import EncodedPair, collate, draw_pairs
+from sparse_circuits.tasks.encode import EncodedPair, collate
 
 EMBED, LOGITS = "embed", "logits"
 N_TOKENS = 6
@@ -123,13 +123,9 @@ def _checks(circuit: Circuit) -> list[dict[str, Any]]:
 
 def _example_pair(circuit: Circuit) -> EncodedPair | None:
     """Draw the first held-out pair of the circuit's task, where it is one of the project's own."""
-    task = TASKS.get(circuit.task.name)
-    if task is None:
-        return None
     # Eight, because the draws that may be dropped on the way to a valid pair are counted per pair asked for.
-    n_ctx = circuit.model.config.n_ctx
-    drawn = draw_pairs(task, circuit.tokenizer, split=Split.held_out, n_pairs=8, seed=circuit.task.seed, max_tokens=n_ctx)
-    return next(iter(drawn.encoded), None)
+    pairs = example_pairs(circuit.task, circuit.tokenizer, n_pairs=8, max_tokens=circuit.model.config.n_ctx)
+    return next(iter(pairs), None)
 
 
 def _answer_ids(circuit: Circuit, pair: EncodedPair | None) -> list[int]:
