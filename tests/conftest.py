@@ -6,6 +6,12 @@ import os
 import pytest
 import torch
 
+# Tests run side by side: their processes, and those that they start, share the cores.
+if n_workers := int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "0")):
+    n_threads = max(1, (os.cpu_count() or 1) // n_workers)
+    torch.set_num_threads(n_threads)
+    os.environ.setdefault("OMP_NUM_THREADS", str(n_threads))
+
 # Without a GPU, Triton's interpreter runs the kernels; it is asked once, when triton is imported.
 if not torch.cuda.is_available():
     os.environ.setdefault("TRITON_INTERPRET", "1")
