@@ -32,7 +32,9 @@ def main() -> None:
     halve_bigram_(model)
     after = validation_loss(model, batches, autocast=nullcontext)
     means = measure_means(model, Loader(dataset.train, batch_size=32, n_ctx=model.config.n_ctx, seed=0), n_tokens=MEANS_TOKENS)
-    config["data"]["folder"] = str(DataConfig().folder)  # where it was kept is nobody's business
+    tokenizer_file = config["data"]["tokenizer"]
+    # Of files only the names: where they were kept is nobody's business.
+    config["data"] |= {"folder": DataConfig().folder.name, "tokenizer": tokenizer_file and Path(tokenizer_file).name}
     about = {"config": config, "validation_loss": after, "validation_loss_float32": before}
     path = FOLDER / f"{options.name}.safetensors"
     write_pretrained(Pretrained(model, tokenizer, means, about), path)
