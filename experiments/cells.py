@@ -2,13 +2,33 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from sparse_circuits.circuits import Objective
+
 RESULTS = Path(__file__).parent / "results"
+
+
+def study_parser(about: str, *, study: str, objectives: Sequence[str]) -> argparse.ArgumentParser:
+    """Return the arguments that studies of one model's tasks and objectives have in common.
+
+    Args:
+        about: the study's docstring, whose first line is shown.
+        study: its name, which its results are kept under.
+        objectives: the ones to run, unless told otherwise.
+    """
+    parser = argparse.ArgumentParser(description=about.splitlines()[0])
+    parser.add_argument("--checkpoint", required=True, help="pretrained:NAME or a run folder")
+    parser.add_argument("--tasks", nargs="+", help="those the model knows, unless given")
+    parser.add_argument("--objectives", nargs="+", default=objectives, choices=Objective.__members__)
+    parser.add_argument("--seeds", type=int, default=1)
+    parser.add_argument("--out", type=Path, default=RESULTS / f"{study}.jsonl")
+    return parser
 
 
 class Cells:
@@ -22,14 +42,14 @@ class Cells:
         self.path = path
         self.rows = [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
 
-    def get(self, **key: Any) -> dict[str, Any] | None:
-        """Return the finished cell of this key, or None."""
-        return next((row for row in self.rows if key.items() <= row.items()), None)
+    def select(self, **key: Any) -> list[dict[str, Any]]:
+        """Return the finished cells that have these values."""
+        return [row for row in self.rows if key.items() <= row.items()]
 
     def run(self, work: Callable[[], dict[str, Any]], **key: Any) -> dict[str, Any]:
         """Return the finished cell of this key; where there is none, do the work, add its key and seconds, and keep it."""
-        if found := self.get(**key):
-            return found
+        if found := self.select(**key):
+            return found[0]
         started = time.monotonic()
         row = {**key, **work(), "seconds": round(time.monotonic() - started, 1)}
         self.rows.append(row)

@@ -1,6 +1,8 @@
 """Is every node and every edge of a circuit needed? Each is removed by itself, and the whole circuit run anew.
 
-python -m experiments.certificate runs/proof/*-partial-0.safetensors
+    python -m experiments.certificate runs/proof/*-partial-0.safetensors
+
+On the validation pairs that chose the circuit, in every run in which it has to reach its target.
 """
 
 from __future__ import annotations

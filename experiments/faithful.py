@@ -9,14 +9,12 @@ weights. Each takes as many of its best nodes as the real task needed under this
 
 from __future__ import annotations
 
-import argparse
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from functools import partial
-from pathlib import Path
 from typing import Any
 
-from experiments.cells import RESULTS, Cells
+from experiments.cells import Cells, study_parser
 from experiments.proof import known_tasks, masks_for
 from sparse_circuits.circuits import ExtractConfig, Objective
 from sparse_circuits.circuits.controls import coin_assigned, means_on_sample, random_weights, swapped
@@ -52,11 +50,11 @@ def trial(search: Search, n_nodes: int) -> dict[str, Any]:
     return {"n_nodes": n_nodes, "loss": score(equal_size(search, n_nodes)).loss}
 
 
-def run(subject: Subject, cells: Cells, *, task: str, objective: Objective, seed: int) -> None:
+def run(subject: Subject, cells: Cells, *, checkpoint: str, task: str, objective: Objective, seed: int) -> None:
     """Run the trials of one task that are not done, each at the size of the real one."""
     config = ExtractConfig(masks=masks_for(objective), knowledge_gate=False, seed=seed)
     real = prepare_search(subject.model, find_task(task), subject.tokenizer, subject.means(), config=config)
-    key = {"task": task, "objective": objective.name, "seed": seed}
+    key = {"checkpoint": checkpoint, "task": task, "objective": objective.name, "seed": seed}
     n_nodes = cells.run(partial(real_trial, real), kind=REAL, **key)["n_nodes"]
     for kind, search in nonsense(subject, real, seed=seed):
         cells.run(partial(trial, search, n_nodes), kind=kind, **key)
@@ -75,19 +73,13 @@ def table(rows: Sequence[dict[str, Any]]) -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--checkpoint", required=True, help="pretrained:NAME or a run folder")
-    parser.add_argument("--tasks", nargs="+", help="those the model knows, unless given")
-    parser.add_argument("--objectives", nargs="+", default=list(Objective.__members__), choices=Objective.__members__)
-    parser.add_argument("--seeds", type=int, default=1)
-    parser.add_argument("--out", type=Path, default=RESULTS / "faithful.jsonl")
-    options = parser.parse_args()
+    options = study_parser(__doc__, study="faithful", objectives=list(Objective.__members__)).parse_args()
     subject, cells = subject_of(DEFAULT_RUN, options.checkpoint), Cells(options.out)
     for seed in range(options.seeds):
         for objective in map(Objective.__getitem__, options.objectives):
             for task in options.tasks or known_tasks(subject):
-                run(subject, cells, task=task, objective=objective, seed=seed)
-    print(table(cells.rows))
+                run(subject, cells, checkpoint=options.checkpoint, task=task, objective=objective, seed=seed)
+    print(table(cells.select(checkpoint=options.checkpoint)))
 
 
 if __name__ == "__main__":

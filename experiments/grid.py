@@ -96,7 +96,7 @@ def run_cell(width: int, l0: int, cells: Cells, console: Console) -> None:
     run = Path("runs/grid") / f"{width}-{l0}"
     model = cells.run(partial(trained, run, train_config(width, l0), console), kind="model", width=width, l0=l0)
     jobs = [(task, seed) for seed in range(N_SEEDS) for task in model["known"] if seed == 0 or task in SEEDED]
-    missing = [(t, s) for t, s in jobs if not cells.get(kind="circuit", width=width, l0=l0, task=t, seed=s)]
+    missing = [(t, s) for t, s in jobs if not cells.select(kind="circuit", width=width, l0=l0, task=t, seed=s)]
     if missing:
         if not (run / "model").exists():  # numbers travel without their models
             trained(run, train_config(width, l0), console)

@@ -7,14 +7,13 @@ A cell is one extraction. Circuits and the trials of tuning go to runs/proof, nu
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from statistics import geometric_mean
 from typing import Any
 
-from experiments.cells import RESULTS, Cells
+from experiments.cells import Cells, study_parser
 from sparse_circuits.circuits import Budget, Circuit, ExtractConfig, MaskConfig, Objective, TuneConfig, extract
 from sparse_circuits.circuits.faithfulness import RATES
 from sparse_circuits.circuits.norms import Norms
@@ -97,25 +96,22 @@ def faithfulness(rows: Sequence[dict[str, Any]], objective: Objective) -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--checkpoint", required=True, help="pretrained:NAME or a run folder")
-    parser.add_argument("--tasks", nargs="+", help="those the model knows, unless given")
-    parser.add_argument("--objectives", nargs="+", default=["partial", "full", "adversarial"], choices=Objective.__members__)
+    parser = study_parser(__doc__, study="proof", objectives=["partial", "full", "adversarial"])
     parser.add_argument("--budget", default="standard", choices=Budget.__members__)
-    parser.add_argument("--seeds", type=int, default=1)
-    parser.add_argument("--out", type=Path, default=RESULTS / "proof.jsonl")
     options = parser.parse_args()
     subject = subject_of(DEFAULT_RUN, options.checkpoint)
     cells, folder = Cells(options.out), DEFAULT_RUN.with_name("proof")
     folder.mkdir(parents=True, exist_ok=True)
     tasks = options.tasks or known_tasks(subject)
+    study = {"checkpoint": options.checkpoint, "budget": options.budget}
     for objective in map(Objective.__getitem__, options.objectives):
         for seed in range(options.seeds):
             for task in tasks:
                 work = partial(prove, subject, task, objective, budget=Budget[options.budget], seed=seed, folder=folder)
-                cells.run(work, task=task, objective=objective.name, seed=seed, budget=options.budget)
-    print(table(cells.rows))
-    print(faithfulness(cells.rows, Objective.partial))
+                cells.run(work, task=task, objective=objective.name, seed=seed, **study)
+    rows = cells.select(**study)
+    print(table(rows))
+    print(faithfulness(rows, Objective.partial))
 
 
 if __name__ == "__main__":

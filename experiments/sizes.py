@@ -97,8 +97,10 @@ def main() -> None:
             for name, subject in subjects.items():
                 for ranking in options.rankings:
                     work = partial(sizes, subject, task, ranking, objective=Objective[options.objective], seed=seed)
-                    cells.run(work, model=name, task=task, ranking=ranking, objective=options.objective, seed=seed)
-    print("\n".join(comparisons(cells.rows)))
+                    cells.run(
+                        work, model=name, place=places[name], task=task, ranking=ranking, objective=options.objective, seed=seed
+                    )
+    print("\n".join(comparisons([row for name in places for row in cells.select(model=name, place=places[name])])))
 
 
 if __name__ == "__main__":

@@ -14,10 +14,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from sparse_circuits.circuits import (
-    Circuit,
-    extract,
-)
+from sparse_circuits.circuits import Circuit, extract
 from sparse_circuits.circuits.attack import run_attack
 from sparse_circuits.circuits.attack_report import AttackReport, attack_table, attack_text
 from sparse_circuits.conf.verbs import (
