@@ -107,8 +107,8 @@ def _checks(search: Search, found: Found, taps: Taps, tokenizer: Tokenizer, conf
     generator = torch.Generator().manual_seed(search.seed)
 
     def margins(*runs: Taps | TapsOf | None) -> Float[Tensor, "n_draws n_prompts"]:
-        found = side_by_side(lambda run: answer_margins(model, batch, taps=run), runs, device=search.device)
-        return torch.stack(list(found))
+        rows = side_by_side(lambda run: answer_margins(model, batch, taps=run), runs, device=search.device)
+        return torch.stack(list(rows))
 
     def ablated(*parts: Bool[Tensor, " node"]) -> Float[Tensor, "n_draws n_prompts"]:
         return margins(*(ablation_taps(part, means, model.config) for part in parts))

@@ -92,7 +92,6 @@ def interchange(model: Transformer, batch: PairBatch, nodes: Channels, taps: Tap
     batch = batch.select(torch.arange(min(N_INTERCHANGED, batch.n_pairs), device=batch.last.device))
     runs = ((taps, calibration), (NO_TAPS, Calibration()))
     before = [calibrated(answer_margins(model, batch, taps=own)) for own, calibrated in runs]
-
     swappers = [_swapper(model, batch, list(nodes), own) for own, _ in runs]
 
     def shifts(swapped: Channels) -> list[Tensor]:

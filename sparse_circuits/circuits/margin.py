@@ -68,6 +68,7 @@ def answer_margins(model: Transformer, batch: PairBatch, *, taps: Taps | TapsOf 
         taps: the same for all prompts, or made for some of them at a time.
     """
     parts, margins_of = list(chunks(batch)), partial(chunk_margins, model, taps=taps)
+    # Threads know nothing of the caller's graph and autocast.
     is_plain = torch.is_grad_enabled() or torch.is_autocast_enabled(batch.tokens.device.type)
     margins = map(margins_of, parts) if is_plain else side_by_side(margins_of, parts, device=batch.tokens.device)
     return torch.cat(list(margins))[torch.cat([chunk.rows for chunk in parts]).argsort()]
