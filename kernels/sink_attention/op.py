@@ -4,13 +4,14 @@ A sink is a logit z per head that takes part in the softmax with value zero. Wha
 the sequence: q, k, v, the output and the log-sum-exp.
 """
 
+from functools import partial
 from types import ModuleType
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from einops import repeat
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor, library
 
 from sparse_circuits.kernels.backend import Backend, backend_of, compiled
@@ -23,6 +24,8 @@ def sink_attention(
     k: Float[Tensor, "batch n_heads pos d_head"],
     v: Float[Tensor, "batch n_heads pos d_head"],
     sink: Float[Tensor, " n_heads"] | None = None,
+    *,
+    sees: Bool[Tensor, "batch pos pos"] | None = None,
 ) -> Float[Tensor, "batch n_heads pos d_head"]:
     """Attend causally with scale d_head^-1/2, the sink taking its share of each query's attention for nothing.
 
@@ -33,23 +36,34 @@ def sink_attention(
     Args:
         q, k, v: queries, keys and values of every head, by any strides; of two dtypes, the wider is computed in.
         sink: the sink's logit in each head; None for ordinary attention.
+        sees: whether each query (row) looks at each key, at least at its own; None: at all up to its own. Only the `cpu`
+            backend has a kernel for it, the others spell it out.
 
     Raises:
         ValueError: the shapes differ, or the `triton` backend is given heads of more than 128 channels.
     """
     _check(q, k, v, sink)
     wide = torch.promote_types(torch.promote_types(q.dtype, k.dtype), v.dtype)
-    return _run(q.to(wide), k.to(wide), v.to(wide), sink).to(q.dtype)
+    run = _run if sees is None else partial(_run_masked, sees=sees)
+    return run(q.to(wide), k.to(wide), v.to(wide), sink).to(q.dtype)
+
+
+def _run_masked(q: Tensor, k: Tensor, v: Tensor, sink: Tensor | None, *, sees: Tensor) -> Tensor:
+    if sink is None or backend_of("sink_attention", q.device) is not Backend.cpu:
+        return reference.sink_attention(q, k, v, sink, sees=sees)
+    wide = torch.promote_types(q.dtype, torch.float32)
+    bias = torch.zeros_like(sees, dtype=wide).masked_fill_(~sees, float("-inf")).unsqueeze(1).expand(-1, q.shape[1], -1, -1)
+    return _attend(q.to(wide), k.to(wide), v.to(wide), sink.to(wide), bias, "cpu")[0]
 
 
 def _run(q: Tensor, k: Tensor, v: Tensor, sink: Tensor | None) -> Tensor:
     match backend_of("sink_attention", q.device):
         case Backend.triton:
             sink = q.new_full(q.shape[1:2], float("-inf"), dtype=torch.float32) if sink is None else sink
-            return _attend(q, k, v, sink, "triton")[0]
+            return _attend(q, k, v, sink, None, "triton")[0]
         case Backend.cpu if sink is not None:
             wide = torch.promote_types(q.dtype, torch.float32)
-            return _attend(q.to(wide), k.to(wide), v.to(wide), sink.to(wide), "cpu")[0]
+            return _attend(q.to(wide), k.to(wide), v.to(wide), sink.to(wide), None, "cpu")[0]
         case Backend.compiled:
             # Inside another torch.compile the reference is compiled with what surrounds it.
             inside = torch.compiler.is_compiling()
@@ -99,19 +113,23 @@ def _module(backend: str) -> ModuleType:
 
 # The backend is an argument, so that backward runs where forward ran: each reads its own log-sum-exp.
 @library.custom_op("sparse_circuits::sink_attention", mutates_args=())
-def _attend(q: Tensor, k: Tensor, v: Tensor, sink: Tensor, backend: str) -> tuple[Tensor, Tensor]:
-    return _module(backend).sink_attention_forward(q, k, v, sink)
+def _attend(q: Tensor, k: Tensor, v: Tensor, sink: Tensor, bias: Tensor | None, backend: str) -> tuple[Tensor, Tensor]:
+    return _module(backend).sink_attention_forward(q, k, v, sink, *_given(bias))
 
 
 @library.custom_op("sparse_circuits::sink_attention_backward", mutates_args=())
 def _attend_backward(
-    dout: Tensor, q: Tensor, k: Tensor, v: Tensor, sink: Tensor, out: Tensor, lse: Tensor, backend: str
+    dout: Tensor, q: Tensor, k: Tensor, v: Tensor, sink: Tensor, bias: Tensor | None, out: Tensor, lse: Tensor, backend: str
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    return _module(backend).sink_attention_backward(dout, q, k, v, sink, out, lse)
+    return _module(backend).sink_attention_backward(dout, q, k, v, sink, out, lse, *_given(bias))
+
+
+def _given(bias: Tensor | None) -> list[Tensor]:
+    return [] if bias is None else [bias]
 
 
 @_attend.register_fake
-def _(q: Tensor, k: Tensor, v: Tensor, sink: Tensor, backend: str) -> tuple[Tensor, Tensor]:
+def _(q: Tensor, k: Tensor, v: Tensor, sink: Tensor, bias: Tensor | None, backend: str) -> tuple[Tensor, Tensor]:
     return empty_rows(q), q.new_empty(q.shape[:3], dtype=torch.promote_types(q.dtype, torch.float32))
 
 
@@ -126,7 +144,7 @@ def _keep(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> N
 
 
 def _gradients(ctx: Any, dout: Tensor, _: Tensor) -> tuple[Tensor | None, ...]:
-    return *_attend_backward(dout, *ctx.saved_tensors, ctx.backend), None
+    return *_attend_backward(dout, *ctx.saved_tensors, ctx.backend), None, None
 
 
 _attend.register_autograd(_gradients, setup_context=_keep)

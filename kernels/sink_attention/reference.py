@@ -2,7 +2,7 @@
 
 import torch
 from einops import einsum, repeat
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 
@@ -10,12 +10,14 @@ def attention_pattern(
     q: Float[Tensor, "batch n_heads pos d_head"],
     k: Float[Tensor, "batch n_heads pos d_head"],
     sink: Float[Tensor, " n_heads"] | None = None,
+    *,
+    sees: Bool[Tensor, "batch pos pos"] | None = None,
 ) -> Float[Tensor, "batch n_heads pos pos"]:
-    """Return the probability that each query gives to each key; with a sink, rows sum to less than one."""
+    """Return the probability that each query gives to each key that it sees; with a sink, rows sum to less than one."""
     n_pos, d_head = q.shape[-2:]
     scores = einsum(q, k, "batch head query d, batch head key d -> batch head query key") * d_head**-0.5
-    future = torch.ones(n_pos, n_pos, dtype=torch.bool, device=q.device).triu(1)
-    scores = scores.masked_fill(future, float("-inf"))
+    seen = torch.ones(n_pos, n_pos, dtype=torch.bool, device=q.device).tril() if sees is None else sees.unsqueeze(1)
+    scores = scores.masked_fill(~seen, float("-inf"))
     if sink is None:
         return scores.softmax(dim=-1)
     column = repeat(sink.to(scores), "head -> batch head query 1", batch=len(q), query=n_pos)
@@ -27,7 +29,9 @@ def sink_attention(
     k: Float[Tensor, "batch n_heads pos d_head"],
     v: Float[Tensor, "batch n_heads pos d_head"],
     sink: Float[Tensor, " n_heads"] | None = None,
+    *,
+    sees: Bool[Tensor, "batch pos pos"] | None = None,
 ) -> Float[Tensor, "batch n_heads pos d_head"]:
-    """Attend causally, the sink taking its share of each query's attention and giving zero for it."""
-    pattern = attention_pattern(q, k, sink)
+    """Attend to what each query sees, by default causally; the sink takes its share and gives zero for it."""
+    pattern = attention_pattern(q, k, sink, sees=sees)
     return einsum(pattern, v, "batch head query key, batch head key d -> batch head query d")

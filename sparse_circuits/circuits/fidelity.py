@@ -18,7 +18,7 @@ from sparse_circuits.circuits.ablate import chain
 from sparse_circuits.circuits.activations import prompt_activations
 from sparse_circuits.circuits.card import Interchange, NodeFidelity
 from sparse_circuits.circuits.correlation import correlation
-from sparse_circuits.circuits.margin import PROMPTS_AT_ONCE, TapsOf, answer_margins, chunks
+from sparse_circuits.circuits.margin import PROMPTS_AT_ONCE, TapsOf, answer_margins, chunks, record_chunk
 from sparse_circuits.circuits.nodes import Channels
 from sparse_circuits.kernels.sink_attention.reference import attention_pattern
 from sparse_circuits.model import Node, Transformer, record
@@ -118,14 +118,13 @@ def interchange(model: Transformer, batch: PairBatch, nodes: Channels, taps: Tap
 def _swapper(model: Transformer, batch: PairBatch, sites: list[str], taps: Taps) -> Callable[[Channels], TapsOf]:
     """Return what makes taps under which nodes of these sites take the activations of the pair's other prompt."""
     others_of = {}
-    for rows, some in chunks(batch):
-        others = (rows + batch.n_pairs) % len(batch.last)
-        tokens = batch.tokens[others, : some.tokens.shape[1]]
-        others_of[int(rows[0])] = record(model, tokens, sites, taps=taps, at=batch.last[others])
+    for chunk in chunks(batch):
+        values = record_chunk(model, chunk, sites, taps=taps, at_ends=True)
+        others_of[int(chunk.numbers[0])] = {site: chunk.rows.swapped(value) for site, value in values.items()}
 
     def swapped(channels: Channels) -> TapsOf:
-        def taps_of(rows: Int[Tensor, " n_rows"], tokens: Int[Tensor, "n_rows pos"]) -> Taps:
-            values = others_of[int(rows[0])]
+        def taps_of(pairs: Int[Tensor, " n_rows"]) -> Taps:
+            values = others_of[int(pairs[0])]
             # Before the circuit's own taps: what cuts an edge has to see the swapped source.
             return chain({site: _taking(values[site], channels[site]) for site in channels}, taps)
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
 from functools import partial
 from typing import NamedTuple
 
@@ -12,24 +12,28 @@ from einops import rearrange
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from sparse_circuits.circuits.branch import Branched, branched, row_lengths
 from sparse_circuits.circuits.side_by_side import side_by_side
 from sparse_circuits.model import Transformer, record
+from sparse_circuits.model.layout import laid_out
 from sparse_circuits.model.sites import FINAL, residual_sites
 from sparse_circuits.model.taps import Taps
 from sparse_circuits.tasks import PairBatch, answer_difference, task_accuracy, task_losses
 
-PROMPTS_AT_ONCE = 32
+PAIRS_AT_ONCE = 16
+PROMPTS_AT_ONCE = 2 * PAIRS_AT_ONCE
 
-TapsOf = Callable[[Int[Tensor, " n_rows"], Int[Tensor, "n_rows pos"]], Taps]
-"""Taps that differ from prompt to prompt: made for some rows of a batch and their tokens."""
+TapsOf = Callable[[Int[Tensor, " n_rows"]], Taps]
+"""Taps that differ from pair to pair: made for some pairs of a batch, by their numbers; each runs as one row."""
 
 
 class Chunk(NamedTuple):
-    """Pairs that run together, cut to their longest prompt."""
+    """Pairs that run together."""
 
-    rows: Int[Tensor, " n_rows"]
-    """The places of their prompts in the batch."""
+    numbers: Int[Tensor, " n_rows"]
+    """Their places in the batch."""
     pairs: PairBatch
+    rows: Branched
 
 
 class Start(NamedTuple):
@@ -65,42 +69,51 @@ def answer_margins(model: Transformer, batch: PairBatch, *, taps: Taps | TapsOf 
     are off, taps must not depend on the order in which prompts run.
 
     Args:
-        taps: the same for all prompts, or made for some of them at a time.
+        taps: the same for all pairs, or made for some of them at a time.
     """
     parts, margins_of = list(chunks(batch)), partial(chunk_margins, model, taps=taps)
     # Threads know nothing of the caller's graph and autocast.
     is_plain = torch.is_grad_enabled() or torch.is_autocast_enabled(batch.tokens.device.type)
     margins = map(margins_of, parts) if is_plain else side_by_side(margins_of, parts, device=batch.tokens.device)
-    return torch.cat(list(margins))[torch.cat([chunk.rows for chunk in parts]).argsort()]
+    of_pairs = torch.cat([rearrange(margin, "(side pair) -> pair side", side=2) for margin in margins])
+    return rearrange(of_pairs[torch.cat([chunk.numbers for chunk in parts]).argsort()], "pair side -> (side pair)")
 
 
 def chunk_margins(
     model: Transformer, chunk: Chunk, *, taps: Taps | TapsOf | None, start: Start | None = None
-) -> Float[Tensor, " n_rows"]:
-    """Return the margins of prompts that run together, from where an earlier run is taken up; taps before have no effect."""
-    own, some = _taps_for(chunk, taps), chunk.pairs
-    if start is None:
-        logits = model(some.tokens, taps=own, at=some.last)
-    else:
-        logits = model.run_from(start.site, start.residual, tokens=some.tokens, taps=own, at=some.last)
-    return answer_difference(logits, some)
+) -> Float[Tensor, " n_prompts"]:
+    """Return the margins of pairs that run together, from where an earlier run is taken up; taps before have no effect."""
+    own, rows = _taps_for(chunk, taps), chunk.rows
+    with laid_out(rows.layout):
+        if start is None:
+            logits = model(rows.tokens, taps=own, at=rows.ends)
+        else:
+            logits = model.run_from(start.site, start.residual, tokens=rows.tokens, taps=own, at=rows.ends)
+    return answer_difference(rearrange(logits, "pair side vocab -> (side pair) vocab"), chunk.pairs)
+
+
+def record_chunk(
+    model: Transformer, chunk: Chunk, sites: Iterable[str], *, taps: Taps | TapsOf | None = None, at_ends: bool = False
+) -> dict[str, Float[Tensor, "n_rows pos_or_2 width"]]:
+    """Record sites while pairs run together; at their ends only, from the last MLP on, where nothing else is needed."""
+    with laid_out(chunk.rows.layout):
+        at = chunk.rows.ends if at_ends else None
+        return record(model, chunk.rows.tokens, sites, taps=_taps_for(chunk, taps), at=at)
 
 
 def residual_streams(model: Transformer, chunk: Chunk, *, taps: Taps | TapsOf) -> dict[str, Start]:
     """Return the residual stream before every sublayer, to take a run of the chunk up there."""
     sites = [site for site in residual_sites(model.config) if site != FINAL]
-    values = record(model, chunk.pairs.tokens, sites, taps=_taps_for(chunk, taps))
-    return {site: Start(site, value) for site, value in values.items()}
+    return {site: Start(site, value) for site, value in record_chunk(model, chunk, sites, taps=taps).items()}
 
 
 def _taps_for(chunk: Chunk, taps: Taps | TapsOf | None) -> Taps | None:
-    return taps(chunk.rows, chunk.pairs.tokens) if callable(taps) else taps
+    return taps(chunk.numbers) if callable(taps) else taps
 
 
 def chunks(batch: PairBatch, order: Int[Tensor, " n_pairs"] | None = None) -> Iterator[Chunk]:
     """Yield the pairs in this order, so many together; without an order those of similar length, shortest first."""
-    order = batch.last[: batch.n_pairs].argsort(stable=True) if order is None else order
-    for pairs in order.split(PROMPTS_AT_ONCE // 2):
-        some = batch.select(pairs)
-        cut = replace(some, tokens=some.tokens[:, : int(some.last.max()) + 1])
-        yield Chunk(torch.cat([pairs, pairs + batch.n_pairs]), cut)
+    order = row_lengths(batch).argsort(stable=True) if order is None else order
+    for numbers in order.split(PAIRS_AT_ONCE):
+        pairs = batch.select(numbers)
+        yield Chunk(numbers, pairs, branched(pairs))

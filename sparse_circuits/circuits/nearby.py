@@ -10,6 +10,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from sparse_circuits.circuits.branch import row_lengths
 from sparse_circuits.circuits.clean_up import Piece
 from sparse_circuits.circuits.edges import Edge
 from sparse_circuits.circuits.margin import chunk_margins, chunks, residual_streams
@@ -44,7 +45,7 @@ class Nearby:
 
     def _hardest_first(self, losses: Float[Tensor, " n_prompts"]) -> Int[Tensor, " n_pairs"]:
         of_pairs = losses.unflatten(0, (2, -1)).sum(0)
-        return (of_pairs / (1 + self._batch.last[: self._batch.n_pairs])).argsort(descending=True, stable=True)
+        return (of_pairs / row_lengths(self._batch)).argsort(descending=True, stable=True)
 
     def __call__(self, subgraph: Subgraph) -> float:
         """Return the largest validation loss of the subgraph's runs; of one that misses the target, as much as proves it."""

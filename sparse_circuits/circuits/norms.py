@@ -12,8 +12,9 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
-from sparse_circuits.circuits.margin import TapsOf, chunks
-from sparse_circuits.model import Transformer, record
+from sparse_circuits.circuits.branch import row_lengths
+from sparse_circuits.circuits.margin import TapsOf, chunks, record_chunk
+from sparse_circuits.model import Transformer
 from sparse_circuits.model.sites import rms_sites
 from sparse_circuits.model.taps import Taps
 from sparse_circuits.tasks import PairBatch
@@ -31,7 +32,7 @@ class Norms(Enum):
 
 
 class FrozenNorms:
-    """The denominators of every norm in an unpruned run of a batch.
+    """The denominators of every norm in an unpruned run of a batch, by its pairs.
 
     Args:
         model: the unpruned model.
@@ -41,19 +42,20 @@ class FrozenNorms:
     @torch.no_grad()
     def __init__(self, model: Transformer, batch: PairBatch) -> None:
         self._rms: dict[str, Tensor] = {}
-        for rows, some in chunks(batch):
-            for site, rms in record(model, some.tokens, rms_sites(model.config), at=some.last).items():
-                every = self._rms.setdefault(site, rms.new_ones(*batch.tokens.shape, 1))
-                every[rows, : rms.shape[1]] = rms
+        longest = int(row_lengths(batch).max())
+        for chunk in chunks(batch):
+            for site, rms in record_chunk(model, chunk, rms_sites(model.config), at_ends=True).items():
+                every = self._rms.setdefault(site, rms.new_ones(batch.n_pairs, longest, 1))
+                every[chunk.numbers, : rms.shape[1]] = rms
 
     def under(self, taps: Taps | TapsOf) -> TapsOf:
         """Return these taps, with every norm dividing as in the unpruned run."""
 
-        def frozen(every: Tensor, rows: Tensor) -> Callable[[Tensor], Tensor]:
-            return lambda own: every[rows, : own.shape[1]].to(own.dtype)
+        def frozen(every: Tensor, pairs: Tensor) -> Callable[[Tensor], Tensor]:
+            return lambda own: every[pairs, : own.shape[1]].to(own.dtype)
 
-        def taps_of(rows: Int[Tensor, " n_rows"], tokens: Int[Tensor, "n_rows pos"]) -> Taps:
-            own = taps(rows, tokens) if callable(taps) else taps
-            return {**own, **{site: frozen(every, rows) for site, every in self._rms.items()}}
+        def taps_of(pairs: Int[Tensor, " n_rows"]) -> Taps:
+            own = taps(pairs) if callable(taps) else taps
+            return {**own, **{site: frozen(every, pairs) for site, every in self._rms.items()}}
 
         return taps_of

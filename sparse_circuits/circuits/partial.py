@@ -26,11 +26,11 @@ from sparse_circuits.model.taps import Taps
 
 
 class Parts(NamedTuple):
-    """A part of the model to remove for every prompt; both prompts of a pair have the same."""
+    """A part of the model to remove for every pair of prompts."""
 
-    rates: Float[Tensor, "n_prompts 1"]
+    rates: Float[Tensor, "n_pairs 1"]
     """Probability that something outside is removed."""
-    variates: Float[Tensor, "n_prompts node"]
+    variates: Float[Tensor, "n_pairs node"]
     """Uniform on [0, 1)."""
 
 
@@ -41,15 +41,15 @@ def draw_parts(model: Transformer, *, n_pairs: int, rate: float | None = None, s
     rates = even if rate is None else torch.full((n_pairs,), rate)
     variates = torch.rand(n_pairs, count_nodes(model.config), generator=generator)
     device = model.embed.weight.device
-    return Parts(rates.repeat(2).unsqueeze(1).to(device), variates.repeat(2, 1).to(device))
+    return Parts(rates.unsqueeze(1).to(device), variates.to(device))
 
 
 def partial_taps(model: Transformer, subgraph: Subgraph, stand_in: StandIn, parts: Parts) -> TapsOf:
-    """Return taps that remove from every prompt its part of what is outside the subgraph: nodes, and edges among the kept."""
+    """Return taps that remove from every pair its part of what is outside the subgraph: nodes, and edges among the kept."""
     kept, cut = mark(subgraph.nodes, model.config).to(parts.rates.device), cut_edges(model, subgraph)
 
-    def taps_of(rows: Int[Tensor, " n_rows"], tokens: Int[Tensor, "n_rows pos"]) -> Taps:
-        rates, variates = parts.rates[rows], parts.variates[rows]
+    def taps_of(pairs: Int[Tensor, " n_rows"]) -> Taps:
+        rates, variates = parts.rates[pairs], parts.variates[pairs]
         spared = kept | (variates >= rates)
         nodes = {site: _spare(row, stand_in, site) for site, row in by_site(spared, model.config).items()}
         share = (_edge_variates(variates, cut, model, subgraph) < rates).to(model.embed.weight.dtype)

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from sparse_circuits.kernels.abs_topk import abs_topk
 from sparse_circuits.kernels.sink_attention import sink_attention
 from sparse_circuits.model.config import ModelConfig
+from sparse_circuits.model.layout import current_layout
 from sparse_circuits.model.linear import Linear
 from sparse_circuits.model.reader import Reader
 from sparse_circuits.model.taps import Taps, tapped
@@ -40,9 +41,11 @@ class Attention(nn.Module):
     def attend(
         self, q: Float[Tensor, "batch pos d_attn"], k: Float[Tensor, "batch pos d_attn"], v: Float[Tensor, "batch pos d_attn"]
     ) -> Float[Tensor, "batch pos d_attn"]:
-        """Return the heads' outputs, channel for channel those of v."""
+        """Return the heads' outputs, channel for channel those of v; under a layout each position looks back as that says."""
         heads = (rearrange(x, "b pos (head d) -> b head pos d", head=self.n_heads) for x in (q, k, v))
-        return rearrange(sink_attention(*heads, self.sink), "b head pos d -> b pos (head d)")
+        layout = current_layout()
+        y = sink_attention(*heads, self.sink, sees=None if layout is None else layout.sees)
+        return rearrange(y, "b head pos d -> b pos (head d)")
 
     def project(self, act_in: Float[Tensor, "batch pos d_read"], taps: Taps) -> list[Float[Tensor, "batch pos d_attn"]]:
         """Return q, k and v after AbsTopK, each over all of its heads."""

@@ -7,6 +7,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from sparse_circuits.model.config import ModelConfig, PositionKind, Positions
+from sparse_circuits.model.layout import current_layout
 
 
 class PositionTable(nn.Module):
@@ -18,6 +19,11 @@ class PositionTable(nn.Module):
             self.table = nn.Parameter(table)
         else:
             self.register_buffer("table", table, persistent=False)
+
+    def forward(self, n_pos: int) -> Float[Tensor, "*batch n_pos d_pos"]:
+        """Return the vectors of the first places, or of the places that the layout in force gives."""
+        layout = current_layout()
+        return self.table[:n_pos] if layout is None else self.table[layout.places]
 
 
 def position_table(config: ModelConfig) -> PositionTable | None:

@@ -16,6 +16,7 @@ from sparse_circuits.errors import UserError, nearest
 from sparse_circuits.kernels.next_token_loss import next_token_loss
 from sparse_circuits.model.attention import Attention
 from sparse_circuits.model.config import ModelConfig, Positions
+from sparse_circuits.model.layout import current_layout
 from sparse_circuits.model.mlp import MLP
 from sparse_circuits.model.norm import RMSNorm, replaced_rms
 from sparse_circuits.model.positions import position_table
@@ -71,15 +72,15 @@ class Transformer(nn.Module):
         tokens: Int[Tensor, "batch pos"],
         *,
         taps: Taps | None = None,
-        at: Int[Tensor, " batch"] | None = None,
+        at: Int[Tensor, " batch *n_at"] | None = None,
     ) -> Float[Tensor, "batch *pos d_vocab"]:
         """Return next-token logits.
 
         Args:
             tokens: token ids, at most n_ctx a row.
             taps: for each tapped site a function from its value (batch, pos, width) to a value of the same shape.
-            at: read the logits at this position of each row only, which is much cheaper; None: at every position. From the last
-                MLP on, nothing else is computed, and taps see values (batch, 1, width).
+            at: read the logits at this position of each row only, or at these, which is much cheaper; None: at every position.
+                From the last MLP on, nothing else is computed, and taps see values (batch, 1 or n_at, width).
 
         Raises:
             UserError: more tokens than n_ctx, or a tap on a site that does not exist.
@@ -93,7 +94,7 @@ class Transformer(nn.Module):
         *,
         tokens: Int[Tensor, "batch pos"],
         taps: Taps | None = None,
-        at: Int[Tensor, " batch"] | None = None,
+        at: Int[Tensor, " batch *n_at"] | None = None,
     ) -> Float[Tensor, "batch *pos d_vocab"]:
         """Return the logits of a forward pass that starts with `value` as the residual stream at `site`.
 
@@ -121,23 +122,23 @@ class Transformer(nn.Module):
         *,
         taps: Taps | None = None,
         until: str = FINAL,
-        at: Int[Tensor, " batch"] | None = None,
-    ) -> Float[Tensor, "batch pos_or_1 d_model"]:
+        at: Int[Tensor, " batch *n_at"] | None = None,
+    ) -> Float[Tensor, "batch pos_or_n_at d_model"]:
         """Return the residual stream before the last norm, or, with `until`, behind the sublayer that holds that site.
 
-        With `at`, it is that of one position of each row.
+        With `at`, it is that of these positions of each row.
         """
         self._check(tokens, taps)
         x = self.embed(tokens)
         if self.config.positions is Positions.added:
-            x = x + self.positions.table[: tokens.shape[1]]
+            x = x + self.positions(tokens.shape[1])
         return self._stream(x, taps or NO_TAPS, until=until, at=at)
 
     def _stream(
         self, x: Tensor, taps: Taps, *, start: str | None = None, until: str = FINAL, at: Tensor | None = None
     ) -> Tensor:
         """Run the sublayers from the residual site `start` to the one that holds the site `until`."""
-        beside = self.positions.table[: x.shape[1]] if self.config.position_width else None
+        beside = self.positions(x.shape[1]) if self.config.position_width else None
         started, last = start is None, f"{self.config.n_layers - 1}.resid_mid"
         for site, sublayer in self.sublayers():
             started = started or site == start
@@ -146,8 +147,8 @@ class Transformer(nn.Module):
                 if until == site:
                     return x
                 if at is not None and site == last:  # no later position looks back at these
+                    beside = None if beside is None else _only(beside.expand(*x.shape[:2], -1), at)
                     x = _only(x, at)
-                    beside = None if beside is None else beside[at].unsqueeze(1)
                 x = x + sublayer(x, beside, taps)
                 if until.startswith(sublayer.site):
                     return x
@@ -163,20 +164,20 @@ class Transformer(nn.Module):
 
     def read_out(
         self,
-        residual: Float[Tensor, "batch pos_or_1 d_model"],
+        residual: Float[Tensor, "batch pos_or_n_at d_model"],
         tokens: Int[Tensor, "batch pos"],
         *,
-        at: Int[Tensor, " batch"] | None = None,
+        at: Int[Tensor, " batch *n_at"] | None = None,
         taps: Taps | None = None,
     ) -> Float[Tensor, "batch *pos d_vocab"]:
         """Return the logits that the final residual stream and the current tokens give, in float32 or wider.
 
-        With `at`, the stream is that of one position of each row.
+        With `at`, the stream is that of these positions of each row.
         """
         logits = self.unembed(self.norm(residual, replaced_rms(residual, taps or NO_TAPS, FINAL_RMS)))
         logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
         if at is not None:
-            logits, tokens = logits.squeeze(1), tokens[torch.arange(len(at), device=at.device), at]
+            logits, tokens = logits.reshape(*at.shape, -1), tokens.gather(1, at.view(len(at), -1)).reshape(at.shape)
         return logits if self.bigram is None else logits + self.bigram[tokens]
 
     def loss(self, tokens: Int[Tensor, "batch pos"], targets: Int[Tensor, "batch pos"]) -> Float[Tensor, ""]:
@@ -197,13 +198,16 @@ class Transformer(nn.Module):
         return part.into.weight if kind == "post_act" else part.out.weight
 
     def _check(self, tokens: Tensor, taps: Taps | None) -> None:
-        if tokens.shape[1] > self.config.n_ctx:
-            raise UserError(f"{tokens.shape[1]} tokens do not fit the model's n_ctx = {self.config.n_ctx}: shorten the text.")
+        layout = current_layout()
+        n_tokens = tokens.shape[1] if layout is None else int(layout.places.max()) + 1
+        if n_tokens > self.config.n_ctx:
+            raise UserError(f"{n_tokens} tokens do not fit the model's n_ctx = {self.config.n_ctx}: shorten the text.")
         for site in taps or ():
             if site not in self._sites:
                 raise UserError(f'The model has no site "{site}"{nearest(site, self._sites)} to tap.')
 
 
 def _only(x: Tensor, at: Tensor) -> Tensor:
-    """Return one position of each row."""
-    return x[torch.arange(len(at), device=at.device), at].unsqueeze(1)
+    """Return one position of each row, or some."""
+    at = at.view(len(at), -1)
+    return x[torch.arange(len(at), device=at.device).unsqueeze(1), at]

@@ -20,7 +20,7 @@ from sparse_circuits.circuits.subgraph import Subgraph, subgraph_taps
 from sparse_circuits.data.tokenizer import Tokenizer
 from sparse_circuits.errors import UserError
 from sparse_circuits.model import Node, node_sites, record, site_width
-from sparse_circuits.tasks import PairBatch, Split, encode_pairs
+from sparse_circuits.tasks import PairBatch, Split, answer_difference, encode_pairs
 from sparse_circuits.tasks.calibrate import Calibration, calibrate
 from tests.circuits.planted import CONFIG, HONEST, planted_search
 from tests.circuits.toy import CONFIG as TOY_CONFIG
@@ -59,7 +59,11 @@ def held_out(toy: Toy) -> PairBatch:
 
 
 def loss(search: Search, taps: object = None, calibration: Calibration | None = None) -> float:
-    margin = answer_margins(search.model, search.pairs.held_out, taps=taps)
+    model, batch = search.model, search.pairs.held_out
+    if callable(taps):
+        margin = answer_margins(model, batch, taps=taps)
+    else:
+        margin = answer_difference(model(batch.tokens, taps=taps, at=batch.last), batch)
     return score(calibration(margin) if calibration else margin).loss
 
 
@@ -150,7 +154,9 @@ def test_other_norms_and_other_stand_ins(search: Search, found: Found, card: Car
     taps = FrozenNorms(model, batch).under(subgraph_taps(model, found.subgraph, search.means))
     assert card["frozen_norms"].loss == exactly(loss(search, taps, found.calibration))
     others = [stand_in(Ablation.resample, model, search.means, seed=search.seed + draw) for draw in range(2)]
-    draws = [loss(search, subgraph_taps(model, found.subgraph, other), found.calibration) for other in others]
+    # What is drawn depends on the order of the runs, so that these are the same runs.
+    margins = [answer_margins(model, batch, taps=subgraph_taps(model, found.subgraph, other)) for other in others]
+    draws = [score(found.calibration(margin)).loss for margin in margins]
     assert draws[0] != draws[1] and card["resample"].loss == exactly(sum(draws) / 2)
 
 

@@ -16,7 +16,7 @@ from sparse_circuits.circuits.nodes import channels_of, count_nodes, mark
 from sparse_circuits.circuits.subgraph import Subgraph, subgraph_taps
 from sparse_circuits.model import ModelConfig, Node, Transformer, record
 from sparse_circuits.model.taps import NO_TAPS
-from sparse_circuits.tasks import PairBatch, Scoring
+from sparse_circuits.tasks import PairBatch, Scoring, answer_difference
 from sparse_circuits.tasks.calibrate import Calibration
 from tests.circuits.planted import CHEAT, HONEST, planted_means, planted_model, planted_pairs
 from tests.circuits.planted import CONFIG as PLANTED_CONFIG
@@ -148,7 +148,8 @@ def test_nodes_swapped_one_at_a_time_in_a_circuit_with_cut_edges() -> None:
             return own
 
         before, after = (
-            answer_margins(model, one, taps=each) for one, each in ((pairs, taps), (pairs, {**taps, node.site: swap}))
+            answer_difference(model(pairs.tokens, taps=each, at=pairs.last), pairs)
+            for each in (taps, {**taps, node.site: swap})
         )
         towards_other = torch.tensor([-1.0] * 16 + [1.0] * 16)
         return ((after - before) * towards_other).mean().item()

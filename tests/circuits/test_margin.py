@@ -8,7 +8,7 @@ from torch import Tensor
 
 from sparse_circuits.circuits.ablate import ablation_taps
 from sparse_circuits.circuits.margin import (
-    PROMPTS_AT_ONCE,
+    PAIRS_AT_ONCE,
     answer_margins,
     chunk_margins,
     chunks,
@@ -51,28 +51,27 @@ def test_grouping_by_length_changes_nothing(model: Transformer, batch: PairBatch
 
 def test_chunks_are_whole_pairs_of_similar_length(batch: PairBatch) -> None:
     seen, longest = [], 0
-    for rows, some in chunks(batch):
-        pairs = rows[: some.n_pairs]
-        assert len(rows) <= PROMPTS_AT_ONCE and torch.equal(rows, torch.cat([pairs, pairs + batch.n_pairs]))
-        assert torch.equal(some.answers, batch.answers[pairs]) and torch.equal(some.last, batch.last[rows])
-        assert torch.equal(some.tokens, batch.tokens[rows, : int(some.last.max()) + 1])
-        assert some.last.min() >= longest
-        seen, longest = [*seen, *rows.tolist()], int(some.last.max())
-    assert sorted(seen) == list(range(200))
+    for numbers, pairs, rows in chunks(batch):
+        assert len(numbers) == pairs.n_pairs == len(rows.tokens) <= PAIRS_AT_ONCE
+        assert torch.equal(pairs.answers, batch.answers[numbers]) and torch.equal(
+            pairs.last[: len(numbers)], batch.last[numbers]
+        )
+        assert rows.ends[:, 1].min() >= longest
+        seen, longest = [*seen, *numbers.tolist()], int(rows.ends.max())
+    assert sorted(seen) == list(range(100))
 
 
-def test_every_prompt_runs_under_the_taps_made_for_it(model: Transformer, batch: PairBatch) -> None:
-    factor = torch.rand(200, 1, 1, dtype=torch.float64)
+def test_every_pair_runs_under_the_taps_made_for_it(model: Transformer, batch: PairBatch) -> None:
+    factor = torch.rand(100, 1, 1, dtype=torch.float64)
     seen: list[int] = []
 
-    def taps_of(rows: Tensor, tokens: Tensor) -> Taps:
-        seen.extend(rows.tolist())
-        assert len(rows) <= PROMPTS_AT_ONCE and torch.equal(tokens, batch.tokens[rows, : tokens.shape[1]])
-        return {"0.mlp.post_act": lambda value: factor[rows] * value}
+    def taps_of(pairs: Tensor) -> Taps:
+        seen.extend(pairs.tolist())
+        return {"0.mlp.post_act": lambda value: factor[pairs] * value}
 
     found = answer_margins(model, batch, taps=taps_of)
-    assert sorted(seen) == list(range(200))
-    logits = model(batch.tokens, taps={"0.mlp.post_act": lambda value: factor * value}, at=batch.last)
+    assert sorted(seen) == list(range(100))
+    logits = model(batch.tokens, taps={"0.mlp.post_act": lambda value: factor.repeat(2, 1, 1) * value}, at=batch.last)
     torch.testing.assert_close(found, answer_difference(logits, batch))
 
 
@@ -93,11 +92,12 @@ def test_a_run_is_taken_up_at_any_sublayer(model: Transformer, batch: PairBatch,
     expected = answer_margins(model, batch, taps=ablated)
     blocked = {**ablated, "0.attn.resid_delta": torch.zeros_like}
     for chunk in chunks(batch):
-        streams = residual_streams(model, chunk, taps=lambda rows, tokens: ablated)
+        streams = residual_streams(model, chunk, taps=lambda pairs: ablated)
+        own = torch.cat([chunk.numbers, chunk.numbers + batch.n_pairs])
         assert list(streams) == ["0.resid_in", "0.resid_mid", "1.resid_in", "1.resid_mid"]
         for start in streams.values():
-            torch.testing.assert_close(chunk_margins(model, chunk, taps=ablated, start=start), expected[chunk.rows])
+            torch.testing.assert_close(chunk_margins(model, chunk, taps=ablated, start=start), expected[own])
         after = chunk_margins(model, chunk, taps=blocked, start=streams["0.resid_mid"])
-        torch.testing.assert_close(after, expected[chunk.rows])
+        torch.testing.assert_close(after, expected[own])
         before = chunk_margins(model, chunk, taps=blocked, start=streams["0.resid_in"])
-        assert (before - expected[chunk.rows]).abs().max() > 1e-3
+        assert (before - expected[own]).abs().max() > 1e-3

@@ -88,6 +88,6 @@ def test_under_partial_ablation_a_merge_stands_or_falls_with_its_node(
     """Two proportional nodes: whichever part is removed, the merged circuit says what the whole one does."""
     fewer = merge_redundant(everything, proportional(model, everything, means), lambda part: 0.0, target_loss=1.0)
     tokens = torch.randint(20, (8, 6))
-    parts = draw_parts(model, n_pairs=4, rate=0.5, seed=0)
-    taps = partial_taps(model, fewer, means, parts)(torch.arange(8), tokens)
+    parts = draw_parts(model, n_pairs=8, rate=0.5, seed=0)
+    taps = partial_taps(model, fewer, means, parts)(torch.arange(8))
     torch.testing.assert_close(model(tokens, taps=taps), model(tokens), rtol=1e-5, atol=1e-6)

@@ -4,7 +4,8 @@ import pytest
 import torch
 
 from sparse_circuits.circuits import MaskConfig, Objective
-from sparse_circuits.circuits.margin import PROMPTS_AT_ONCE, score
+from sparse_circuits.circuits.branch import row_lengths
+from sparse_circuits.circuits.margin import PAIRS_AT_ONCE, score
 from sparse_circuits.circuits.means import Means
 from sparse_circuits.circuits.nearby import Nearby
 from sparse_circuits.circuits.norms import Norms
@@ -49,8 +50,9 @@ def test_a_miss_is_proved_by_the_worst_pairs_of_the_run_that_is_closest_to_it() 
     *alone, parts = (task_losses(margin) for margin in search.margins(subgraph))
     assert max(losses.mean() for losses in alone) < 0.1 < parts.mean()
     near = Nearby(search, subgraph, calibration)
-    worst = parts.unflatten(0, (2, -1)).sum(0).sort(descending=True).values / 160
-    of_chunks = [some.sum().item() for some in worst.split(PROMPTS_AT_ONCE // 2)]
+    of_pairs = parts.unflatten(0, (2, -1)).sum(0) / 160
+    worst = of_pairs[(of_pairs / row_lengths(search.pairs.validation)).argsort(descending=True)]
+    of_chunks = [some.sum().item() for some in worst.split(PAIRS_AT_ONCE)]
     search.target_loss = of_chunks[0] - 1e-3
     assert near(subgraph) == pytest.approx(of_chunks[0], abs=1e-6)
     search.target_loss = of_chunks[0] + 1e-3

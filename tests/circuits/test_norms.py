@@ -5,18 +5,19 @@ import torch
 from torch import Tensor
 
 from sparse_circuits.circuits.ablate import ablation_taps
-from sparse_circuits.circuits.margin import PROMPTS_AT_ONCE, answer_margins, chunks
+from sparse_circuits.circuits.margin import PAIRS_AT_ONCE, answer_margins, chunks, record_chunk
 from sparse_circuits.circuits.means import Means
 from sparse_circuits.circuits.nodes import by_site, count_nodes
 from sparse_circuits.circuits.norms import FrozenNorms
-from sparse_circuits.model import ModelConfig, Transformer, node_sites, record, site_width
+from sparse_circuits.model import ModelConfig, Transformer, node_sites, site_width
+from sparse_circuits.model.layout import laid_out
 from sparse_circuits.model.norm import EPS
 from sparse_circuits.model.sites import rms_sites
 from sparse_circuits.model.taps import Taps
 from sparse_circuits.tasks import PairBatch, Scoring
 
 CONFIG = ModelConfig(n_layers=2, d_model=16, n_ctx=12, d_head=4, abs_topk=1.0)
-N_PAIRS = PROMPTS_AT_ONCE + 3
+N_PAIRS = 2 * PAIRS_AT_ONCE + 3
 
 
 @pytest.fixture
@@ -54,34 +55,35 @@ def test_change_nothing_where_nothing_is_ablated(model: Transformer, batch: Pair
 
 def test_divide_by_what_the_unpruned_run_divides_by(model: Transformer, batch: PairBatch, ablated: Taps, kept: Tensor) -> None:
     norms, is_kept = FrozenNorms(model, batch), by_site(kept, CONFIG)
-    for rows, some in chunks(batch):
-        tokens, last, each = some.tokens, some.last, torch.arange(len(rows))
-        taps = norms.under(ablated)(rows, tokens)
+    for chunk in chunks(batch):
+        tokens, last, each = chunk.rows.tokens, chunk.rows.ends, torch.arange(len(chunk.numbers)).unsqueeze(1)
+        taps = norms.under(ablated)(chunk.numbers)
         assert taps.keys() == ablated.keys() | set(rms_sites(CONFIG))
-        pruned, whole = (record(model, tokens, "*", taps=some, at=last) for some in (taps, {}))
+        pruned, whole = (record_chunk(model, chunk, ["*"], taps=some, at_ends=True) for some in (taps, {}))
         for layer in range(2):
             for sublayer, before in (("attn", "resid_in"), ("mlp", "resid_mid")):
                 streams = [values[f"{layer}.{before}"] for values in (pruned, whole)]
-                if (layer, sublayer) == (1, "mlp"):  # reads the last position only
-                    streams = [stream[each, last].unsqueeze(1) for stream in streams]
+                if (layer, sublayer) == (1, "mlp"):  # reads the ends only
+                    streams = [stream[each, last] for stream in streams]
                 gain = getattr(model.layers[layer], sublayer).reader.norm.gain
                 expected = streams[0] / (streams[1].square().mean(-1, keepdim=True) + EPS).sqrt() * gain
                 site = f"{layer}.{sublayer}.act_in"
                 torch.testing.assert_close(pruned[site][..., is_kept[site]], expected[..., is_kept[site]])
         size = (whole["final_resid"].square().mean(-1, keepdim=True) + EPS).sqrt()
-        logits = (pruned["final_resid"] / size * model.norm.gain)[:, 0] @ model.unembed.weight.T
-        torch.testing.assert_close(model(tokens, taps=taps, at=last), logits + model.bigram[tokens[each, last]])
+        logits = (pruned["final_resid"] / size * model.norm.gain) @ model.unembed.weight.T
+        with laid_out(chunk.rows.layout):
+            torch.testing.assert_close(model(tokens, taps=taps, at=last), logits + model.bigram[tokens[each, last]])
 
 
-def test_taps_may_differ_from_prompt_to_prompt(model: Transformer, batch: PairBatch, ablated: Taps) -> None:
+def test_taps_may_differ_from_pair_to_pair(model: Transformer, batch: PairBatch, ablated: Taps) -> None:
     norms, seen = FrozenNorms(model, batch), []
 
-    def taps_of(rows: Tensor, tokens: Tensor) -> Taps:
-        seen.extend(rows.tolist())
-        return ablated if len(seen) > PROMPTS_AT_ONCE else {}
+    def taps_of(pairs: Tensor) -> Taps:
+        seen.extend(pairs.tolist())
+        return ablated if len(seen) > PAIRS_AT_ONCE else {}
 
-    (rows, some), *_, (last_rows, last_some) = chunks(batch)
+    first, *_, last = (chunk.numbers for chunk in chunks(batch))
     frozen = norms.under(taps_of)
-    assert frozen(rows, some.tokens).keys() == set(rms_sites(CONFIG))
-    assert frozen(last_rows, last_some.tokens).keys() == ablated.keys() | set(rms_sites(CONFIG))
-    assert seen == [*rows.tolist(), *last_rows.tolist()]
+    assert frozen(first).keys() == set(rms_sites(CONFIG))
+    assert frozen(last).keys() == ablated.keys() | set(rms_sites(CONFIG))
+    assert seen == [*first.tolist(), *last.tolist()]

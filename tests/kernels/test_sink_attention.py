@@ -18,9 +18,9 @@ ULP = {torch.float64: 1e-12, torch.float32: 1e-5, torch.bfloat16: 3e-2, torch.fl
 
 
 def on(backend: Backend) -> Callable[..., Tensor]:
-    def attend(*inputs: Tensor | None) -> Tensor:
+    def attend(*inputs: Tensor | None, sees: Tensor | None = None) -> Tensor:
         with use_backend(backend, ops=("sink_attention",)):
-            return sink_attention(*inputs)
+            return sink_attention(*inputs, sees=sees)
 
     return attend
 
@@ -105,6 +105,21 @@ def test_no_query_sees_what_comes_later(backend: Backend) -> None:
     assert torch.equal(on(backend)(q, k, v, sinks)[..., :66, :], before[..., :66, :])
 
 
+@pytest.mark.parametrize("has_sink", [True, False])
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_each_query_may_see_keys_of_its_own(backend: Backend, has_sink: bool) -> None:
+    q, k, v, sinks = random_inputs((2, 3, 9, 8), torch.float64)
+    sink = sinks if has_sink else None
+    sees = (torch.rand(2, 9, 9) < 0.5) | torch.eye(9, dtype=torch.bool)
+    scores = (q @ k.mT / 8**0.5).masked_fill(~sees.unsqueeze(1), float("-inf")).exp()
+    total = scores.sum(-1, keepdim=True) + (sinks.exp().view(3, 1, 1) if has_sink else 0)
+    out, expected = on(backend)(q, k, v, sink, sees=sees), scores / total @ v
+    torch.testing.assert_close(out, expected)
+    wanted = (q, k, v, sinks) if has_sink else (q, k, v)
+    found = torch.autograd.grad(out.square().sum(), wanted)
+    torch.testing.assert_close(found, torch.autograd.grad(expected.square().sum(), wanted))
+
+
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_keeps_the_dtype_of_autocast(backend: Backend) -> None:
     q, k, v = torch.randn(3, 2, 3, 9, 8).bfloat16()
@@ -177,10 +192,10 @@ def test_what_is_kept_for_backward_is_linear_in_the_sequence(backend: Backend) -
 @pytest.mark.parametrize("backend", [Backend.triton, Backend.cpu])
 def test_registered_as_an_op_should_be(backend: Backend) -> None:
     inputs = random_inputs((1, 2, 5, 4))
-    library.opcheck(torch.ops.sparse_circuits.sink_attention, (*inputs, backend.value))
+    library.opcheck(torch.ops.sparse_circuits.sink_attention, (*inputs, None, backend.value))
     inputs = [x.detach() for x in inputs]
-    out, lse = torch.ops.sparse_circuits.sink_attention(*inputs, backend.value)
-    arguments = (torch.randn_like(out), *inputs, out, lse, backend.value)
+    out, lse = torch.ops.sparse_circuits.sink_attention(*inputs, None, backend.value)
+    arguments = (torch.randn_like(out), *inputs, None, out, lse, backend.value)
     library.opcheck(torch.ops.sparse_circuits.sink_attention_backward, arguments)
 
 
