@@ -1,6 +1,8 @@
 """Make the model of a run one that comes with the package, and say what rounding its bigram table costs.
 
-python -m experiments.ship RUN NAME
+    python -m experiments.ship RUN NAME --step 1600
+
+Of a run, or of the step whose checkpoint it kept: what knows most tasks need not be the end (experiments/README.md).
 """
 
 from __future__ import annotations
@@ -9,8 +11,12 @@ import argparse
 from contextlib import nullcontext
 from pathlib import Path
 
+import torch
+
 from sparse_circuits.circuits import measure_means
-from sparse_circuits.data import DataConfig, Loader, prepare, validation_batches
+from sparse_circuits.data import DataConfig, Loader, Tokenizer, prepare, validation_batches
+from sparse_circuits.model import ModelConfig, Transformer
+from sparse_circuits.model.store import read_tensors
 from sparse_circuits.plain import from_plain
 from sparse_circuits.pretrained import FOLDER, Pretrained, halve_bigram_, write_pretrained
 from sparse_circuits.run import read_json
@@ -19,14 +25,27 @@ from sparse_circuits.training.evaluate import validation_loss
 from sparse_circuits.training.export import load_trained
 
 
+@torch.no_grad()
+def at_step(run: Path, step: int, tokenizer: Tokenizer) -> Transformer:
+    """Return the model that a run had at a step whose checkpoint it kept."""
+    config = from_plain(ModelConfig, read_json(run / "run.json")["config"]["model"])
+    model = Transformer(config, d_vocab=tokenizer.d_vocab).requires_grad_(False)
+    tensors, _ = read_tensors(run / "checkpoints" / f"step_{step:08d}.safetensors", kind="checkpoint")
+    for name, weight in model.named_parameters():
+        weight.copy_(tensors[f"step:model:{name}"])
+    return model
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("run", type=Path)
     parser.add_argument("name")
+    parser.add_argument("--step", type=int, help="of the checkpoint to take; the end, unless given")
     options = parser.parse_args()
-    model, tokenizer = load_trained(options.run)
     config = read_json(options.run / "run.json")["config"]
     dataset = prepare(from_plain(DataConfig, config["data"]))
+    tokenizer = dataset.tokenizer
+    model = load_trained(options.run).model if options.step is None else at_step(options.run, options.step, tokenizer)
     batches = list(validation_batches(dataset.validation, batch_size=32, n_ctx=model.config.n_ctx))
     before = validation_loss(model, batches, autocast=nullcontext)
     halve_bigram_(model)
@@ -35,7 +54,7 @@ def main() -> None:
     tokenizer_file = config["data"]["tokenizer"]
     # Of files only the names: where they were kept is nobody's business.
     config["data"] |= {"folder": DataConfig().folder.name, "tokenizer": tokenizer_file and Path(tokenizer_file).name}
-    about = {"config": config, "validation_loss": after, "validation_loss_float32": before}
+    about = {"config": config, "step": options.step, "validation_loss": after, "validation_loss_float32": before}
     path = FOLDER / f"{options.name}.safetensors"
     write_pretrained(Pretrained(model, tokenizer, means, about), path)
     n_nonzero = sum(int(w.count_nonzero()) for name, w in model.named_parameters() if name != "bigram")

@@ -11,12 +11,15 @@ from sparse_circuits.data.tokenizer import Tokenizer
 from sparse_circuits.errors import UserError
 from sparse_circuits.model import ModelConfig, Transformer
 from sparse_circuits.pretrained import (
+    FOLDER,
     Pretrained,
     halve_bigram_,
     load_pretrained,
+    pretrained_names,
     read_pretrained,
     write_pretrained,
 )
+from sparse_circuits.tasks import TASKS, Split, encode_pairs, evaluate
 
 
 class OneBatch:
@@ -50,6 +53,18 @@ def test_refuses_a_table_or_means_that_are_not_its_own(pretrained: Pretrained, t
     pretrained.model.bigram[0, 0] = 0.5
     with pytest.raises(UserError, match="another model"):
         write_pretrained(pretrained, tmp_path / "a.safetensors")
+
+
+def test_what_ships_is_small_and_knows_its_tasks() -> None:
+    names = pretrained_names()
+    assert names
+    for name in names:
+        assert (FOLDER / f"{name}.safetensors").stat().st_size <= 12e6
+        shipped = load_pretrained(name)
+        check_means(shipped.means, shipped.model)
+        for task in ("single_double_quote", "while_return_true"):
+            batch = encode_pairs(TASKS[task], shipped.tokenizer, split=Split.held_out, n_pairs=64, seed=0, max_tokens=128)
+            assert evaluate(shipped.model, batch).known
 
 
 def test_an_unknown_name_gets_the_nearest() -> None:
