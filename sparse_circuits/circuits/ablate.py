@@ -17,7 +17,7 @@ from sparse_circuits.circuits.nodes import by_site
 from sparse_circuits.errors import UserError
 from sparse_circuits.kernels.mean_ablate import mean_ablate, surrogate_step
 from sparse_circuits.model import ModelConfig, Transformer, node_sites, record
-from sparse_circuits.model.taps import Taps
+from sparse_circuits.model.taps import Held, Taps
 
 
 class Ablation(Enum):
@@ -71,6 +71,8 @@ def ablation_taps(kept: Bool[Tensor, " node"], stand_in: StandIn, config: ModelC
 
 
 def _replaced(kept: Tensor, stand_in: StandIn, site: str) -> Callable[[Tensor], Tensor]:
+    if isinstance(stand_in, Means) and not kept.any():
+        return Held(stand_in.sites[site])
     return lambda value: torch.where(kept.to(value.device), value, stand_in(site, value))
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import torch
+import torch.nn.functional as F
 from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -13,7 +14,7 @@ from sparse_circuits.model.config import ModelConfig
 from sparse_circuits.model.layout import current_layout
 from sparse_circuits.model.linear import Linear
 from sparse_circuits.model.reader import Reader
-from sparse_circuits.model.taps import Taps, tapped
+from sparse_circuits.model.taps import Taps, held, tapped
 
 
 class Attention(nn.Module):
@@ -34,7 +35,12 @@ class Attention(nn.Module):
         self, residual: Float[Tensor, "batch pos d_model"], positions: Tensor | None, taps: Taps
     ) -> Float[Tensor, "batch pos d_model"]:
         """Return what attention adds to the residual stream."""
-        y = tapped(taps, f"{self.site}.y", self.attend(*self.project(self.reader(residual, positions, taps), taps)))
+        if (written := held(taps, f"{self.site}.resid_delta", residual)) is not None:
+            return written
+        qkv = [held(taps, f"{self.site}.{name}", residual) for name in "qkv"]
+        if any(x is None for x in qkv):
+            qkv = self.project(self.reader(residual, positions, taps), taps)
+        y = tapped(taps, f"{self.site}.y", self.attend(*qkv))
         out = tapped(taps, f"{self.site}.resid_delta.pre", self.out(y))
         return tapped(taps, f"{self.site}.resid_delta", abs_topk(out, self.kept_out))
 
@@ -49,12 +55,21 @@ class Attention(nn.Module):
 
     def project(self, act_in: Float[Tensor, "batch pos d_read"], taps: Taps) -> list[Float[Tensor, "batch pos d_attn"]]:
         """Return q, k and v after AbsTopK, each over all of its heads."""
+        parts = {name: held(taps, f"{self.site}.{name}", act_in) for name in "qkv"}
+        if any(x is not None for x in parts.values()):
+            return [self._project_one(name, act_in, taps) if x is None else x for name, x in parts.items()]
         qkv = rearrange(self.qkv(act_in), "b pos (three c) -> b pos three c", three=3)
         before = {name: f"{self.site}.{name}.pre" for name in "qkv"}
         if taps.keys() & before.values():
             qkv = torch.stack([tapped(taps, before[name], x) for name, x in zip("qkv", qkv.unbind(dim=2), strict=True)], dim=2)
         if len(set(self.kept)) == 1:
-            parts = abs_topk(qkv, self.kept[0]).unbind(dim=2)
+            thinned = abs_topk(qkv, self.kept[0]).unbind(dim=2)
         else:
-            parts = [abs_topk(x, kept) for x, kept in zip(qkv.unbind(dim=2), self.kept, strict=True)]
-        return [tapped(taps, f"{self.site}.{name}", x) for name, x in zip("qkv", parts, strict=True)]
+            thinned = [abs_topk(x, kept) for x, kept in zip(qkv.unbind(dim=2), self.kept, strict=True)]
+        return [tapped(taps, f"{self.site}.{name}", x) for name, x in zip("qkv", thinned, strict=True)]
+
+    def _project_one(self, name: str, act_in: Tensor, taps: Taps) -> Tensor:
+        place = "qkv".index(name)
+        bias = None if self.qkv.bias is None else self.qkv.bias.chunk(3)[place]
+        x = tapped(taps, f"{self.site}.{name}.pre", F.linear(act_in, self.qkv.weight.chunk(3)[place], bias))
+        return tapped(taps, f"{self.site}.{name}", abs_topk(x, self.kept[place]))

@@ -10,7 +10,7 @@ from sparse_circuits.kernels.abs_topk import abs_topk, gelu_abs_topk
 from sparse_circuits.model.config import Activation, ModelConfig
 from sparse_circuits.model.linear import Linear
 from sparse_circuits.model.reader import Reader
-from sparse_circuits.model.taps import Taps, tapped
+from sparse_circuits.model.taps import Taps, held, tapped
 
 
 def _relu_abs_topk(x: Float[Tensor, "*rows width"], k: int) -> Float[Tensor, "*rows width"]:
@@ -37,7 +37,10 @@ class MLP(nn.Module):
         self, residual: Float[Tensor, "batch pos d_model"], positions: Tensor | None, taps: Taps
     ) -> Float[Tensor, "batch pos d_model"]:
         """Return what the MLP adds to the residual stream."""
-        into = tapped(taps, f"{self.site}.post_act.pre", self.into(self.reader(residual, positions, taps)))
-        neurons = tapped(taps, f"{self.site}.post_act", self.activation(into, self.kept_neurons))
+        if (written := held(taps, f"{self.site}.resid_delta", residual)) is not None:
+            return written
+        if (neurons := held(taps, f"{self.site}.post_act", residual)) is None:
+            into = tapped(taps, f"{self.site}.post_act.pre", self.into(self.reader(residual, positions, taps)))
+            neurons = tapped(taps, f"{self.site}.post_act", self.activation(into, self.kept_neurons))
         out = tapped(taps, f"{self.site}.resid_delta.pre", self.out(neurons))
         return tapped(taps, f"{self.site}.resid_delta", abs_topk(out, self.kept_out))

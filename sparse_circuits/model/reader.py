@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from sparse_circuits.kernels.abs_topk import abs_topk, rms_norm_abs_topk
 from sparse_circuits.model.config import ModelConfig
 from sparse_circuits.model.norm import EPS, RMSNorm, replaced_rms
-from sparse_circuits.model.taps import Taps, tapped
+from sparse_circuits.model.taps import Taps, held, tapped
 
 
 class Reader(nn.Module):
@@ -29,6 +29,8 @@ class Reader(nn.Module):
         self, residual: Float[Tensor, "batch pos d_model"], positions: Tensor | None, taps: Taps
     ) -> Float[Tensor, "batch pos d_read"]:
         """Return the sublayer's input, in autocast's dtype where autocast is on."""
+        if (x := held(taps, self.site, residual)) is not None:
+            return x
         autocast = torch.is_autocast_enabled(residual.device.type)
         # The next product would round to autocast's dtype anyway; rounding first makes AbsTopK cheaper.
         dtype = torch.get_autocast_dtype(residual.device.type) if autocast else residual.dtype

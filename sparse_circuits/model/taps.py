@@ -19,6 +19,32 @@ Taps = Mapping[str, Callable[[Tensor], Tensor]]
 NO_TAPS: Taps = {}
 
 
+class Held:
+    """A tap that puts one row at every position, whatever stood there: what leads to its site alone is not computed.
+
+    Taps on the way to it are then not called; `record` computes everything.
+
+    Args:
+        row: Float[Tensor, "width"].
+    """
+
+    def __init__(self, row: Tensor) -> None:
+        self.row = row
+
+    def __call__(self, value: Tensor) -> Tensor:
+        return self.row.to(value).expand_as(value)
+
+    def at(self, positions_of: Tensor) -> Tensor:
+        """Return the row at every position of another site's value."""
+        return self.row.to(positions_of).expand(*positions_of.shape[:-1], -1)
+
+
+def held(taps: Taps, site: str, positions_of: Tensor) -> Tensor | None:
+    """Return the value of a site that is held, at every position of another site's value; None where it is not."""
+    tap = taps.get(site)
+    return tap.at(positions_of) if isinstance(tap, Held) else None
+
+
 def tapped(taps: Taps, site: str, value: Tensor) -> Tensor:
     """Return what the site's tap makes of the value, or the value itself where there is no tap."""
     tap = taps.get(site)
@@ -46,15 +72,16 @@ def record(
     """
     wanted = match_sites(model.config, sites)
     values: dict[str, Tensor] = {}
+    taps = {site: tap.__call__ if isinstance(tap, Held) else tap for site, tap in (taps or NO_TAPS).items()}
 
     def keep(site: str) -> Callable[[Tensor], Tensor]:
         def tap(value: Tensor) -> Tensor:
-            values[site] = value = tapped(taps or NO_TAPS, site, value)
+            values[site] = value = tapped(taps, site, value)
             return value
 
         return tap
 
-    recording = {**(taps or NO_TAPS), **{site: keep(site) for site in wanted}}
+    recording = {**taps, **{site: keep(site) for site in wanted}}
     residual = model.residual(tokens, taps=recording, until=wanted[-1], at=at)
     if FINAL_RMS in wanted:
         model.read_out(residual, tokens, taps=recording, at=at)
