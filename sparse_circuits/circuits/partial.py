@@ -24,6 +24,10 @@ from sparse_circuits.circuits.subgraph import Subgraph, cut_edges
 from sparse_circuits.model import Node, Transformer
 from sparse_circuits.model.taps import Taps
 
+MIDDLE = (0.25, 0.75)
+"""Rates at which circuits are most likely to fail: where nothing is removed the model answers, where all is, the circuit alone,
+which has runs of its own."""
+
 
 class Parts(NamedTuple):
     """A part of the model to remove for every pair of prompts."""
@@ -35,9 +39,9 @@ class Parts(NamedTuple):
 
 
 def draw_parts(model: Transformer, *, n_pairs: int, rate: float | None = None, seed: int) -> Parts:
-    """Draw parts to remove, at one rate, or at rates that are themselves spread evenly from 0 to 1."""
+    """Draw parts to remove, at one rate, or at rates that are themselves spread evenly over MIDDLE."""
     generator = torch.Generator().manual_seed(seed)
-    even = (torch.randperm(n_pairs, generator=generator) + 0.5) / n_pairs
+    even = MIDDLE[0] + (MIDDLE[1] - MIDDLE[0]) * (torch.randperm(n_pairs, generator=generator) + 0.5) / n_pairs
     rates = even if rate is None else torch.full((n_pairs,), rate)
     variates = torch.rand(n_pairs, count_nodes(model.config), generator=generator)
     device = model.embed.weight.device

@@ -84,7 +84,7 @@ def test_every_pair_loses_its_own_part(model: Transformer, means: Means, batch: 
 def test_every_pair_has_a_part_of_its_own_and_rates_are_spread_evenly(model: Transformer) -> None:
     parts = draw_parts(model, n_pairs=N_PAIRS, seed=0)
     assert all(len(each.unique(dim=0)) == N_PAIRS for each in parts)
-    torch.testing.assert_close(parts.rates[:, 0].sort().values, (torch.arange(N_PAIRS) + 0.5) / N_PAIRS)
+    torch.testing.assert_close(parts.rates[:, 0].sort().values, 0.25 + (torch.arange(N_PAIRS) + 0.5) / (2 * N_PAIRS))
     assert parts.variates.shape == (N_PAIRS, count_nodes(CONFIG))
     assert all(torch.equal(a, b) for a, b in zip(parts, draw_parts(model, n_pairs=N_PAIRS, seed=0), strict=True))
     assert not torch.equal(parts.variates, draw_parts(model, n_pairs=N_PAIRS, seed=1).variates)
