@@ -8,6 +8,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -25,7 +26,7 @@ from sparse_circuits.circuits.nodes import count_nodes
 from sparse_circuits.circuits.sampler import TaskPairs
 from sparse_circuits.circuits.search import Found, Search
 from sparse_circuits.circuits.spec import task_spec
-from sparse_circuits.circuits.tune import TuneConfig, candidates
+from sparse_circuits.circuits.tune import N_HALVINGS, TuneConfig, candidates
 from sparse_circuits.data.tokenizer import Tokenizer
 from sparse_circuits.errors import UserError, check_counts
 from sparse_circuits.model import Transformer
@@ -97,12 +98,10 @@ def extract(
     config = config or ExtractConfig()
     search = prepare_search(model, task, tokenizer, means, config=config, track=track)
     attempts = [search.with_masks(masks) for masks in candidates(search, config.tune, storage=storage)]
-    runs = [(attempt, found) for attempt in attempts if (found := attempt.run())]
     circuits = []
-    for attempt, found in sorted(runs, key=lambda run: len(run[1].subgraph.edges)):
-        card = assess(attempt, found, tokenizer, config=config.card)
-        circuits.append(_circuit(attempt, found, card, task, tokenizer, config))
-        if card.holds:
+    for circuit in _circuits(attempts, task, tokenizer, config):
+        circuits.append(circuit)
+        if circuit.card.holds:
             break
     if not circuits:
         raise UserError(
@@ -110,6 +109,16 @@ def extract(
         )
     best = min(circuits, key=lambda circuit: len(circuit.card.failed))
     return best if best.card["necessity"].passes else _with_backups(best, search.pairs.held_out)
+
+
+def _circuits(attempts: list[Search], task: Task, tokenizer: Tokenizer, config: ExtractConfig) -> Iterator[Circuit]:
+    """Yield what the searches find, with their cards: the fewest edges first, then the same at half the target."""
+    for halvings in range(1 + N_HALVINGS[config.tune.budget]):
+        aimed = [attempt.aiming(config.target_loss / 2**halvings) for attempt in attempts]
+        runs = [(attempt, found) for attempt in aimed if (found := attempt.run())]
+        for attempt, found in sorted(runs, key=lambda run: len(run[1].subgraph.edges)):
+            card = assess(attempt, found, tokenizer, config=config.card)
+            yield _circuit(attempt, found, card, task, tokenizer, config)
 
 
 def _circuit(search: Search, found: Found, card: Card, task: Task, tokenizer: Tokenizer, config: ExtractConfig) -> Circuit:
@@ -122,7 +131,7 @@ def _circuit(search: Search, found: Found, card: Card, task: Task, tokenizer: To
         calibration=found.calibration,
         task=task_spec(task, search.pairs, seed=config.seed),
         card=card,
-        recipe=to_plain(replace(config, masks=search.config)),
+        recipe=to_plain(replace(config, masks=search.config, target_loss=search.target_loss)),
         merges=list(found.subgraph.merges),
     )
 

@@ -97,6 +97,12 @@ class Search:
         """Return the same search with masks learned in another way."""
         return self._like(self.model, self.pairs, self.means, config, seed=self.seed)
 
+    def aiming(self, target_loss: float) -> Search:
+        """Return the same search with another target."""
+        search = self.with_masks(self.config)
+        search.target_loss = target_loss
+        return search
+
     def on(self, pairs: TaskPairs, *, seed: int) -> Search:
         """Return the same search for other pairs."""
         return self._like(self.model, pairs, self.means, self.config, seed=seed)

@@ -42,6 +42,8 @@ class Budget(Enum):
 
 
 N_TRIALS = {Budget.quick: 0, Budget.standard: 12, Budget.paper: 256}
+N_HALVINGS = {Budget.quick: 0, Budget.standard: 1, Budget.paper: 2}
+"""How often the target is halved while no circuit passes every check: what is chosen on some names loses on others."""
 SHARES = (0.25, 0.5, 1.0)
 """Of the steps, at the rungs of successive halving."""
 REDUCTION = 3
@@ -74,7 +76,8 @@ RANGES = {
 @dataclass(frozen=True)
 class TuneConfig:
     budget: Budget = Budget.quick
-    """quick: the masks' configuration as it is; standard: 12 trials; paper: 256."""
+    """quick: the masks' configuration as it is; standard: 12 trials, and half the target where no circuit holds; paper: 256
+    trials, and a quarter."""
     n_workers: int = 1
     """Processes that run trials side by side; with several, the order of the trials is no longer the same every time."""
     n_finalists: int = 3

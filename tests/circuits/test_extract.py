@@ -6,7 +6,7 @@ from importlib import import_module
 import pytest
 import torch
 
-from sparse_circuits.circuits import Card, Circuit, ExtractConfig, MaskConfig, extract
+from sparse_circuits.circuits import Budget, Card, Circuit, ExtractConfig, MaskConfig, TuneConfig, extract
 from sparse_circuits.circuits.extract import draw_splits, prepare_search, refuse_unfit
 from sparse_circuits.circuits.margin import score
 from sparse_circuits.circuits.search import Found, Search
@@ -103,6 +103,32 @@ def test_of_several_searches_the_fewest_edges_that_pass_every_check(
     for number in (3, 4, 5):
         monkeypatch.setitem(ends, number, None)
     assert extract(toy.model, TASK, toy.tokenizer, toy.means, config=EXTRACT).card.failed == ["coin"]
+
+
+@pytest.mark.parametrize(("budget", "targets"), [(Budget.quick, [0.1]), (Budget.standard, [0.1, 0.1, 0.05])])
+def test_where_no_circuit_holds_the_target_is_halved(
+    toy: Toy, circuit: Circuit, monkeypatch: pytest.MonkeyPatch, budget: Budget, targets: list[float]
+) -> None:
+    """Two searches, or the quick budget's one; what is found holds under a target of 0.06 only."""
+    assessed = []
+
+    def card(search: Search, *_, **__) -> Card:
+        assessed.append(search.target_loss)
+        check = dataclasses.replace(circuit.card["circuit"], loss=search.target_loss, at_most=0.06)
+        necessity = dataclasses.replace(check, name="necessity", at_most=None)
+        return dataclasses.replace(circuit.card, checks=[check, necessity], target_loss=search.target_loss)
+
+    found = Found(Subgraph(circuit.nodes, circuit.edges), circuit.calibration, {}, n_ranked=1)
+    monkeypatch.setattr(Search, "run", lambda search: found)
+    module = import_module("sparse_circuits.circuits.extract")
+    monkeypatch.setattr(module, "assess", card)
+    n_attempts = 2 if budget is Budget.standard else 1
+    monkeypatch.setattr(module, "candidates", lambda *_, **__: (MaskConfig(n_steps=n) for n in range(1, n_attempts + 1)))
+    config = dataclasses.replace(EXTRACT, target_loss=0.1, tune=TuneConfig(budget=budget))
+    best = extract(toy.model, TASK, toy.tokenizer, toy.means, config=config)
+    assert assessed == targets
+    assert best.card.holds == (budget is Budget.standard)
+    assert best.recipe["target_loss"] == best.card.target_loss == targets[-1]
 
 
 def test_spec_holds_answers_where_they_are_always_the_same(toy: Toy) -> None:
