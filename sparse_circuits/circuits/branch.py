@@ -41,7 +41,7 @@ def branched(batch: PairBatch) -> Branched:
     n_shared = n_tokens - n_own
     row = torch.arange(int((n_tokens + n_own).max()), device=positive.device)
     is_negative = row >= n_tokens
-    places = torch.where(is_negative, row - n_own, row).clamp(max=positive.shape[1] - 1)
+    places = torch.where(is_negative, row - n_own, row).minimum(n_tokens - 1)
     tokens = torch.where(is_negative, negative.gather(1, places), positive.gather(1, places))
     is_shared = row < n_shared
     same_prompt = is_shared.unsqueeze(1) | (rearrange(is_negative, "b i -> b i 1") == rearrange(is_negative, "b j -> b 1 j"))

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import nullcontext
+from copy import copy
 from functools import cached_property
 from typing import NamedTuple
 
@@ -98,8 +99,8 @@ class Search:
         return self._like(self.model, self.pairs, self.means, config, seed=self.seed)
 
     def aiming(self, target_loss: float) -> Search:
-        """Return the same search with another target."""
-        search = self.with_masks(self.config)
+        """Return the same search with another target; what it has learned of the nodes stays learned."""
+        search = copy(self)
         search.target_loss = target_loss
         return search
 
@@ -128,9 +129,13 @@ class Search:
 
     def nodes(self) -> Discrete | None:
         """Return the smallest set of top-ranked nodes that reaches the target."""
-        mask = self.learn_nodes()
+        mask = self._node_mask
         # The sizes below are left to the clean-up, which tries every node by itself.
         return self.discretise_nodes(mask, start=int((mask > 0).sum()), n_below=0)
+
+    @cached_property
+    def _node_mask(self) -> Float[Tensor, " node"]:
+        return self.learn_nodes()
 
     def discretise_nodes(self, rank: Float[Tensor, " node"], *, start: int, n_below: int = N_BELOW) -> Discrete | None:
         """Return the smallest set of nodes by any ranking that reaches the target; arguments as for `discretise`."""

@@ -37,10 +37,7 @@ class Attention(nn.Module):
         """Return what attention adds to the residual stream."""
         if (written := held(taps, f"{self.site}.resid_delta", residual)) is not None:
             return written
-        qkv = [held(taps, f"{self.site}.{name}", residual) for name in "qkv"]
-        if any(x is None for x in qkv):
-            qkv = self.project(self.reader(residual, positions, taps), taps)
-        y = tapped(taps, f"{self.site}.y", self.attend(*qkv))
+        y = tapped(taps, f"{self.site}.y", self.attend(*self.project(residual, positions, taps)))
         out = tapped(taps, f"{self.site}.resid_delta.pre", self.out(y))
         return tapped(taps, f"{self.site}.resid_delta", abs_topk(out, self.kept_out))
 
@@ -53,20 +50,25 @@ class Attention(nn.Module):
         y = sink_attention(*heads, self.sink, sees=None if layout is None else layout.sees)
         return rearrange(y, "b head pos d -> b pos (head d)")
 
-    def project(self, act_in: Float[Tensor, "batch pos d_read"], taps: Taps) -> list[Float[Tensor, "batch pos d_attn"]]:
+    def project(
+        self, residual: Float[Tensor, "batch pos d_model"], positions: Tensor | None, taps: Taps
+    ) -> list[Float[Tensor, "batch pos d_attn"]]:
         """Return q, k and v after AbsTopK, each over all of its heads."""
-        parts = {name: held(taps, f"{self.site}.{name}", act_in) for name in "qkv"}
-        if any(x is not None for x in parts.values()):
-            return [self._project_one(name, act_in, taps) if x is None else x for name, x in parts.items()]
+        fixed = {name: x for name in "qkv" if (x := held(taps, f"{self.site}.{name}", residual)) is not None}
+        if len(fixed) == 3:
+            return list(fixed.values())
+        act_in = self.reader(residual, positions, taps)
+        if fixed:
+            return [fixed[name] if name in fixed else self._project_one(name, act_in, taps) for name in "qkv"]
         qkv = rearrange(self.qkv(act_in), "b pos (three c) -> b pos three c", three=3)
         before = {name: f"{self.site}.{name}.pre" for name in "qkv"}
         if taps.keys() & before.values():
             qkv = torch.stack([tapped(taps, before[name], x) for name, x in zip("qkv", qkv.unbind(dim=2), strict=True)], dim=2)
         if len(set(self.kept)) == 1:
-            thinned = abs_topk(qkv, self.kept[0]).unbind(dim=2)
+            parts = abs_topk(qkv, self.kept[0]).unbind(dim=2)
         else:
-            thinned = [abs_topk(x, kept) for x, kept in zip(qkv.unbind(dim=2), self.kept, strict=True)]
-        return [tapped(taps, f"{self.site}.{name}", x) for name, x in zip("qkv", thinned, strict=True)]
+            parts = [abs_topk(x, kept) for x, kept in zip(qkv.unbind(dim=2), self.kept, strict=True)]
+        return [tapped(taps, f"{self.site}.{name}", x) for name, x in zip("qkv", parts, strict=True)]
 
     def _project_one(self, name: str, act_in: Tensor, taps: Taps) -> Tensor:
         place = "qkv".index(name)

@@ -6,24 +6,16 @@ import torch
 from sparse_circuits.circuits.branch import branched, row_lengths
 from sparse_circuits.model import ModelConfig, Positions, Transformer, record
 from sparse_circuits.model.layout import current_layout, laid_out
-from sparse_circuits.tasks import PairBatch, Scoring
+from sparse_circuits.tasks import PairBatch
+from tests.circuits.random_pairs import random_pairs
 
 N_PAIRS = 40
-
-
-def pairs_that_start_alike() -> PairBatch:
-    """Prompts of 1 to 8 tokens, of which the first 0 to 8 are shared; behind them, padding that differs."""
-    positive, negative = torch.randint(20, (2, N_PAIRS, 8))
-    n_shared = torch.arange(N_PAIRS).unsqueeze(1) % 9
-    negative = torch.where(torch.arange(8) < n_shared, positive, negative)
-    last = torch.randint(8, (N_PAIRS,)).repeat(2)
-    return PairBatch(torch.cat([positive, negative]), last, torch.randint(20, (N_PAIRS, 2, 1)), Scoring.pair)
 
 
 @pytest.mark.parametrize("positions", Positions)
 def test_every_position_holds_what_it_holds_in_its_prompt_alone(positions: Positions) -> None:
     config = ModelConfig(n_layers=2, d_model=16, n_ctx=8, d_head=4, positions=positions)
-    model, batch = Transformer(config, d_vocab=20).double().requires_grad_(False), pairs_that_start_alike()
+    model, batch = Transformer(config, d_vocab=20).double().requires_grad_(False), random_pairs(N_PAIRS, n_pos=8, d_vocab=20)
     rows = branched(batch)
     with laid_out(rows.layout):
         found, logits = record(model, rows.tokens, "*"), model(rows.tokens, at=rows.ends)
@@ -42,7 +34,7 @@ def test_every_position_holds_what_it_holds_in_its_prompt_alone(positions: Posit
 
 
 def test_what_is_shared_runs_once() -> None:
-    batch = pairs_that_start_alike()
+    batch = random_pairs(N_PAIRS, n_pos=8, d_vocab=20)
     rows, lengths = branched(batch), row_lengths(batch)
     assert torch.equal(lengths, rows.ends[:, 1] + 1) and rows.tokens.shape == (N_PAIRS, lengths.max())
     for number, (positive, negative) in enumerate(zip(*batch.tokens.view(2, N_PAIRS, -1).tolist(), strict=True)):
@@ -54,7 +46,7 @@ def test_what_is_shared_runs_once() -> None:
 
 
 def test_swapping_gives_each_position_what_its_place_holds_in_the_other_prompt() -> None:
-    batch = pairs_that_start_alike()
+    batch = random_pairs(N_PAIRS, n_pos=8, d_vocab=20)
     rows, other = branched(batch), branched(PairBatch(batch.tokens.roll(N_PAIRS, 0), batch.last, batch.answers, batch.scoring))
     real = torch.arange(rows.tokens.shape[1]) < row_lengths(batch).unsqueeze(1)
     swapped = rows.swapped(rows.tokens.unsqueeze(-1)).squeeze(-1)
@@ -64,7 +56,7 @@ def test_swapping_gives_each_position_what_its_place_holds_in_the_other_prompt()
 
 
 def test_a_layout_ends_where_its_stretch_of_code_does() -> None:
-    layout = branched(pairs_that_start_alike()).layout
+    layout = branched(random_pairs(N_PAIRS, n_pos=8, d_vocab=20)).layout
     with pytest.raises(KeyError), laid_out(layout):
         assert current_layout() is layout
         raise KeyError

@@ -21,6 +21,7 @@ from sparse_circuits.circuits.nodes import count_nodes
 from sparse_circuits.model import ModelConfig, Transformer, node_sites, site_width
 from sparse_circuits.model.taps import Taps
 from sparse_circuits.tasks import PairBatch, Scoring, answer_difference, task_losses
+from tests.circuits.random_pairs import random_pairs
 
 CONFIG = ModelConfig(n_layers=2, d_model=16, n_ctx=12, d_head=4, abs_topk=1.0)
 
@@ -32,8 +33,7 @@ def model() -> Transformer:
 
 @pytest.fixture
 def batch() -> PairBatch:
-    last = torch.randint(12, (100,)).repeat(2)
-    return PairBatch(torch.randint(30, (200, 12)), last, torch.randint(30, (100, 2, 3)), Scoring.prefix_set)
+    return random_pairs(100, n_pos=12, d_vocab=30, n_ids=3, scoring=Scoring.prefix_set)
 
 
 @pytest.fixture
@@ -53,9 +53,8 @@ def test_chunks_are_whole_pairs_of_similar_length(batch: PairBatch) -> None:
     seen, longest = [], 0
     for numbers, pairs, rows in chunks(batch):
         assert len(numbers) == pairs.n_pairs == len(rows.tokens) <= PAIRS_AT_ONCE
-        assert torch.equal(pairs.answers, batch.answers[numbers]) and torch.equal(
-            pairs.last[: len(numbers)], batch.last[numbers]
-        )
+        assert torch.equal(pairs.answers, batch.answers[numbers])
+        assert torch.equal(pairs.last, batch.last[torch.cat([numbers, numbers + 100])])
         assert rows.ends[:, 1].min() >= longest
         seen, longest = [*seen, *numbers.tolist()], int(rows.ends.max())
     assert sorted(seen) == list(range(100))

@@ -13,9 +13,10 @@ from sparse_circuits.circuits.sampler import TaskPairs
 from sparse_circuits.circuits.search import Search
 from sparse_circuits.circuits.subgraph import Subgraph
 from sparse_circuits.model import node_sites, site_width
-from sparse_circuits.tasks import PairBatch, Scoring, task_losses
+from sparse_circuits.tasks import task_losses
 from sparse_circuits.tasks.calibrate import Calibration
 from tests.circuits.planted import CHEAT, planted_search
+from tests.circuits.random_pairs import random_pairs
 from tests.circuits.test_edges import CONFIG, some_nodes, sparse_model
 
 
@@ -28,18 +29,17 @@ def test_what_is_near_is_taken_up_where_it_differs_and_comes_to_the_same(changes
     """Every twelfth piece of a random half of a random model of two layers."""
     model = sparse_model().double()
     means = Means({s: torch.randn(site_width(CONFIG, s)).double() for s in node_sites(CONFIG)}, 1, "")
-    last = torch.randint(6, (40,)).repeat(2)
-    batch = PairBatch(torch.randint(20, (80, 6)), last, torch.randint(20, (40, 2, 1)), Scoring.pair)
-    search = Search(model, TaskPairs(batch, batch, batch), means, MaskConfig(**changes), target_loss=10.0, max_scale=1.0)
+    batch = random_pairs(40, n_pos=6, d_vocab=20)
+    search = Search(model, TaskPairs(batch, batch, batch), means, MaskConfig(**changes), target_loss=100.0, max_scale=1.0)
     subgraph, calibration = Subgraph.whole(model, some_nodes()), Calibration(0.9, 0.1)
     near = Nearby(search, subgraph, calibration)
     for part in [subgraph, *(subgraph.without(piece) for piece in list(subgraph.pieces())[::12])]:
         largest = max(losses_of(search, calibration, part))
-        search.target_loss = 10.0
+        search.target_loss = 100.0
         assert near(part) == pytest.approx(largest, abs=1e-6)
         for search.target_loss in (largest - 1e-3, largest / 4):
             assert search.target_loss < near(part) < largest + 1e-6
-    search.target_loss = 10.0
+    search.target_loss = 100.0
     assert near(subgraph.without(*subgraph.pieces())) != pytest.approx(near(subgraph), abs=1e-3)
 
 

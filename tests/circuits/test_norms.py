@@ -14,7 +14,8 @@ from sparse_circuits.model.layout import laid_out
 from sparse_circuits.model.norm import EPS
 from sparse_circuits.model.sites import rms_sites
 from sparse_circuits.model.taps import Taps
-from sparse_circuits.tasks import PairBatch, Scoring
+from sparse_circuits.tasks import PairBatch
+from tests.circuits.random_pairs import random_pairs
 
 CONFIG = ModelConfig(n_layers=2, d_model=16, n_ctx=12, d_head=4, abs_topk=1.0)
 N_PAIRS = 2 * PAIRS_AT_ONCE + 3
@@ -31,8 +32,7 @@ def model() -> Transformer:
 
 @pytest.fixture
 def batch() -> PairBatch:
-    last = torch.randint(12, (N_PAIRS,)).repeat(2)
-    return PairBatch(torch.randint(30, (2 * N_PAIRS, 12)), last, torch.randint(30, (N_PAIRS, 2, 1)), Scoring.pair)
+    return random_pairs(N_PAIRS, n_pos=12, d_vocab=30)
 
 
 @pytest.fixture

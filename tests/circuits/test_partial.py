@@ -14,7 +14,8 @@ from sparse_circuits.circuits.partial import draw_parts, partial_taps
 from sparse_circuits.circuits.subgraph import Subgraph, cut_edges, subgraph_taps
 from sparse_circuits.model import Node, Transformer, node_sites, record, site_width
 from sparse_circuits.model.taps import NO_TAPS
-from sparse_circuits.tasks import PairBatch, Scoring
+from sparse_circuits.tasks import PairBatch
+from tests.circuits.random_pairs import random_pairs
 from tests.circuits.test_edges import CONFIG, some_nodes, sparse_model
 
 N_PAIRS = 40
@@ -32,8 +33,7 @@ def means() -> Means:
 
 @pytest.fixture
 def batch() -> PairBatch:
-    tokens, last = torch.randint(20, (2 * N_PAIRS, 6)), torch.randint(6, (N_PAIRS,)).repeat(2)
-    return PairBatch(tokens, last, torch.randint(20, (N_PAIRS, 2, 1)), Scoring.pair)
+    return random_pairs(N_PAIRS, n_pos=6, d_vocab=20)
 
 
 @pytest.fixture

@@ -155,3 +155,18 @@ def test_the_same_search_goes_to_other_pairs_models_and_masks() -> None:
     assert search.on(pairs, seed=4).pairs is pairs and search.on(pairs, seed=4).seed == 4
     assert search.inside(model, search.means).model is model and search.inside(model, search.means).pairs is search.pairs
     assert search.with_masks(MaskConfig(n_steps=7)).config.n_steps == 7
+
+
+def test_another_target_is_aimed_at_with_the_mask_that_was_learned(monkeypatch: pytest.MonkeyPatch) -> None:
+    learned, learn = [], Search.learn_nodes
+    monkeypatch.setattr(Search, "learn_nodes", lambda search: learned.append(search) or learn(search))
+    search = searches()
+    before = search.target_loss
+    first = search.aiming(0.5)
+    loose = first.nodes()
+    tight = first.aiming(0.01)
+    found = tight.nodes()
+    assert learned == [first] and (search.target_loss, first.target_loss, tight.target_loss) == (before, 0.5, 0.01)
+    assert found.kept.sum() > loose.kept.sum()
+    anew = searches().aiming(0.01).nodes()
+    assert len(learned) == 2 and torch.equal(anew.kept, found.kept)
