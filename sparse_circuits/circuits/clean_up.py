@@ -1,15 +1,16 @@
 """Clean-up: nodes and edges whose removal leaves the validation loss under the target are removed, until there is none.
 
 The paper's authors did it by hand (Gao et al. 2025, section 2.2). Pieces are tried one by one from the answer back to the
-tokens, as in ACDC (Conmy et al. 2023), round after round, and what is not needed goes at once. When every piece has been
-tried since the last one went, what was measured on the way is the circuit's certificate: without each single node and without
-each single edge the loss is at least so much, all of it above the target.
+tokens, as in ACDC (Conmy et al. 2023), round after round, and what is not needed goes at once. First a glance decides what to
+keep: most pieces show on a few prompts that they are needed. When nothing goes any more, every piece is tried in earnest; when
+each has been since the last one went, what was measured on the way is the circuit's certificate: without each single node and
+without each single edge the loss is at least so much, all of it above the target.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 from sparse_circuits.circuits.edges import Edge
 from sparse_circuits.circuits.subgraph import Subgraph
@@ -17,8 +18,18 @@ from sparse_circuits.model import Node
 
 Piece = Node | Edge
 
-Loss = Callable[[Subgraph], float]
-"""The validation loss of a subgraph, the largest of its runs, in nats; where that misses the target, as much as proves it."""
+
+class Loss(Protocol):
+    """Measures subgraphs that differ little from one that has run."""
+
+    def __call__(self, subgraph: Subgraph, *, proven: bool = True) -> float:
+        """Return the largest validation loss of a subgraph's runs, in nats; where it misses the target, as much as shows it.
+
+        Args:
+            subgraph: to measure.
+            proven: whether a miss is proven, or prompts that have not run are taken to be as they were.
+        """
+        ...
 
 
 class Cleaned(NamedTuple):
@@ -37,19 +48,26 @@ def clean_up(subgraph: Subgraph, near: Callable[[Subgraph], Loss], *, target_los
         near: of a subgraph, how to run those that differ little from it; asked anew in every round.
         target_loss: in nats.
     """
-    without: dict[Piece, float] = {}
-    while untried := [piece for piece in from_the_answer_back(subgraph) if piece not in without]:
+    at_a_glance = _cleaned(subgraph, near, target_loss=target_loss, proven=False)
+    return _cleaned(at_a_glance.subgraph, near, target_loss=target_loss, proven=True)
+
+
+def _cleaned(subgraph: Subgraph, near: Callable[[Subgraph], Loss], *, target_loss: float, proven: bool) -> Cleaned:
+    measured: dict[frozenset[Piece], float] = {}
+    while untried := [piece for piece in from_the_answer_back(subgraph) if _left(subgraph.without(piece)) not in measured]:
         loss_of = near(subgraph)
         for piece in untried:
             smaller = subgraph.without(piece)
-            if smaller == subgraph:  # went with a node
+            if smaller == subgraph or _left(smaller) in measured:  # went with another, or leaves what another leaves
                 continue
-            loss = loss_of(smaller)
+            loss = measured[_left(smaller)] = loss_of(smaller, proven=proven)
             if loss <= target_loss:
-                subgraph, without = smaller, {}
-            else:
-                without[piece] = loss
-    return Cleaned(subgraph, {piece: without[piece] for piece in subgraph.pieces()})
+                subgraph = smaller
+    return Cleaned(subgraph, {piece: measured[_left(subgraph.without(piece))] for piece in subgraph.pieces()})
+
+
+def _left(subgraph: Subgraph) -> frozenset[Piece]:
+    return frozenset(subgraph.pieces())
 
 
 def from_the_answer_back(subgraph: Subgraph) -> list[Piece]:

@@ -26,7 +26,7 @@ from sparse_circuits.circuits.nodes import count_nodes
 from sparse_circuits.circuits.sampler import TaskPairs
 from sparse_circuits.circuits.search import Found, Search
 from sparse_circuits.circuits.spec import task_spec
-from sparse_circuits.circuits.tune import N_HALVINGS, TuneConfig, candidates
+from sparse_circuits.circuits.tune import EFFORT, TuneConfig, candidates
 from sparse_circuits.data.tokenizer import Tokenizer
 from sparse_circuits.errors import UserError, check_counts
 from sparse_circuits.model import Transformer
@@ -55,8 +55,8 @@ class ExtractConfig:
     """Refuse tasks that the model does not know, or that its bigram table answers alone."""
     n_train_pairs: int = 512
     """The pool that mask learning draws from."""
-    n_validation_pairs: int = 128
-    """Pairs that choose sizes, calibration and clean-up."""
+    n_validation_pairs: int | None = None
+    """Pairs that choose sizes, calibration and clean-up; None: as many as the budget stands for."""
     n_held_out_pairs: int = 64
     """Pairs of the card."""
     precision: Precision = Precision.auto
@@ -113,7 +113,7 @@ def extract(
 
 def _circuits(attempts: list[Search], task: Task, tokenizer: Tokenizer, config: ExtractConfig) -> Iterator[Circuit]:
     """Yield what the searches find, with their cards: the fewest edges first, then the same at half the target."""
-    for halvings in range(1 + N_HALVINGS[config.tune.budget]):
+    for halvings in range(1 + EFFORT[config.tune.budget].n_halvings):
         attempts = [attempt.aiming(config.target_loss / 2**halvings) for attempt in attempts]
         runs = [(attempt, found) for attempt in attempts if (found := attempt.run())]
         for attempt, found in sorted(runs, key=lambda run: len(run[1].subgraph.edges)):
@@ -180,7 +180,7 @@ def draw_splits(task: Task, tokenizer: Tokenizer, config: ExtractConfig, *, max_
 
     return TaskPairs(
         train=draw(Split.train, config.n_train_pairs),
-        validation=draw(Split.validation, config.n_validation_pairs),
+        validation=draw(Split.validation, config.n_validation_pairs or EFFORT[config.tune.budget].n_validation_pairs),
         held_out=draw(Split.held_out, config.n_held_out_pairs),
     )
 

@@ -29,6 +29,7 @@ class Nearby:
 
     No loss of a prompt is below 0, so that some prompts of one run can prove that it misses the target: the run that is closest
     to missing comes first, in every run the pairs of most loss for their length, and what the proof does not need is spared.
+    Without proof it is enough that a run misses the target if the other pairs lose what they lost before.
     """
 
     @torch.no_grad()
@@ -37,6 +38,10 @@ class Nearby:
         losses = [task_losses(calibration(margin)) for margin in search.margins(base)]
         self.runs = sorted(range(len(losses)), key=lambda run: -losses[run].sum())
         self.chunks = [list(chunks(self._batch, self._hardest_first(each))) for each in losses]
+        self.before = [
+            [self._share(of_prompts.unflatten(0, (2, -1))[:, chunk.numbers]) for chunk in some]
+            for of_prompts, some in zip(losses, self.chunks, strict=True)
+        ]
         self.streams = [
             list(side_by_side(partial(residual_streams, search.model, taps=taps), some, device=search.device))
             for taps, some in zip(search.runs(base), self.chunks, strict=True)
@@ -47,27 +52,32 @@ class Nearby:
         of_pairs = losses.unflatten(0, (2, -1)).sum(0)
         return (of_pairs / row_lengths(self._batch)).argsort(descending=True, stable=True)
 
-    def __call__(self, subgraph: Subgraph) -> float:
-        """Return the largest validation loss of the subgraph's runs; of one that misses the target, as much as proves it."""
+    def _share(self, losses: Tensor) -> float:
+        """Return what some prompts' losses come to in the mean over all."""
+        return losses.double().sum().item() / len(self._batch.last)
+
+    def __call__(self, subgraph: Subgraph, *, proven: bool = True) -> float:
+        """Return the largest validation loss of the subgraph's runs, as clean_up.py asks for it."""
         worst = 0.0
         for run in self.runs:
-            worst = max(worst, self._loss(subgraph, run))
+            worst = max(worst, self._loss(subgraph, run, proven=proven))
             if worst > self.search.target_loss:
                 break
         return worst
 
-    def _loss(self, subgraph: Subgraph, run: int) -> float:
-        """Return the loss of a run, or a part of it that is more than the target."""
+    def _loss(self, subgraph: Subgraph, run: int, *, proven: bool) -> float:
+        """Return the loss of a run, or as much of it as is more than the target."""
         site, taps = self._first_difference(subgraph), next(islice(self.search.runs(subgraph), run, None))
 
         def loss_of(number: int) -> float:
             start = self.streams[run][number][site]
             margin = chunk_margins(self.search.model, self.chunks[run][number], taps=taps, start=start)
-            return task_losses(self.calibration(margin)).double().sum().item()
+            return self._share(task_losses(self.calibration(margin)))
 
-        loss = 0.0
-        for more in side_by_side(loss_of, range(len(self.chunks[run])), device=self.search.device):
-            loss += more / len(self._batch.last)
+        rest = [0.0 if proven else before for before in self.before[run]]
+        loss = sum(rest)
+        for more, assumed in zip(side_by_side(loss_of, range(len(rest)), device=self.search.device), rest, strict=True):
+            loss += more - assumed
             if loss > self.search.target_loss:
                 break
         return loss

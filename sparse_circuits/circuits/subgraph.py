@@ -49,10 +49,16 @@ class Subgraph(NamedTuple):
         yield from self.edges
 
     def without(self, *pieces: Node | Edge) -> Subgraph:
-        """Return the rest; with a node go its edges."""
+        """Return the rest: with a node go its edges, and with the last edge that leaves a node goes that node.
+
+        To cut all edges that leave a node is to ablate it (cuts.py), so that what the circuit computes is the same.
+        """
         gone = set(pieces)
-        nodes = {site: [c for c in channels if Node(site, c) not in gone] for site, channels in self.nodes.items()}
         edges = [edge for edge in self.edges if not {edge, edge.source, edge.target} & gone]
+        unread = {edge.source for edge in self.edges} - {edge.source for edge in edges}
+        if unread - gone:
+            return self.without(*gone, *unread)
+        nodes = {site: [c for c in channels if Node(site, c) not in gone] for site, channels in self.nodes.items()}
         merges = tuple(merge for merge in self.merges if Node.parse(merge.into) not in gone)
         return Subgraph({site: channels for site, channels in nodes.items() if channels}, edges, merges)
 

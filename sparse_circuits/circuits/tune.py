@@ -17,7 +17,7 @@ from dataclasses import dataclass, replace
 from enum import Enum
 from multiprocessing import get_context
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 
@@ -41,9 +41,22 @@ class Budget(Enum):
     paper = "paper"
 
 
-N_TRIALS = {Budget.quick: 0, Budget.standard: 12, Budget.paper: 256}
-N_HALVINGS = {Budget.quick: 0, Budget.standard: 1, Budget.paper: 2}
-"""How often the target is halved while no circuit passes every check: what is chosen on some names loses on others."""
+class Effort(NamedTuple):
+    """What a budget stands for."""
+
+    n_trials: int
+    """Of mask learning, with other hyper-parameters."""
+    n_halvings: int
+    """How often the target is halved while no circuit passes every check: what is chosen on some names loses on others."""
+    n_validation_pairs: int
+    """Pairs that choose sizes, calibration and clean-up."""
+
+
+EFFORT = {
+    Budget.quick: Effort(n_trials=0, n_halvings=0, n_validation_pairs=64),
+    Budget.standard: Effort(n_trials=12, n_halvings=1, n_validation_pairs=128),
+    Budget.paper: Effort(n_trials=256, n_halvings=2, n_validation_pairs=128),
+}
 SHARES = (0.25, 0.5, 1.0)
 """Of the steps, at the rungs of successive halving."""
 REDUCTION = 3
@@ -76,8 +89,8 @@ RANGES = {
 @dataclass(frozen=True)
 class TuneConfig:
     budget: Budget = Budget.quick
-    """quick: the masks' configuration as it is; standard: 12 trials, and half the target where no circuit holds; paper: 256
-    trials, and a quarter."""
+    """quick: a first look, the masks' configuration as it is and 64 validation pairs; standard: 12 trials, 128 pairs, and half
+    the target where no circuit holds; paper: 256 trials, and a quarter."""
     n_workers: int = 1
     """Processes that run trials side by side; with several, the order of the trials is no longer the same every time."""
     n_finalists: int = 3
@@ -95,7 +108,7 @@ def candidates(search: Search, config: TuneConfig, *, storage: Path | None = Non
         config: how long.
         storage: sqlite file of the trials; None: in memory, which one process alone can use.
     """
-    if not N_TRIALS[config.budget]:
+    if not EFFORT[config.budget].n_trials:
         yield search.config
         return
     study = _run_trials(search, config, storage)
@@ -111,7 +124,7 @@ def mask_config(config: MaskConfig, parameters: dict[str, float]) -> MaskConfig:
 
 
 def _run_trials(search: Search, config: TuneConfig, storage: Path | None) -> Study:
-    n_trials = N_TRIALS[config.budget]
+    n_trials = EFFORT[config.budget].n_trials
     if storage is not None:
         storage.parent.mkdir(parents=True, exist_ok=True)
     _try_again(_open(search, storage))

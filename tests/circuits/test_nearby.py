@@ -57,3 +57,19 @@ def test_a_miss_is_proved_by_the_worst_pairs_of_the_run_that_is_closest_to_it() 
     assert near(subgraph) == pytest.approx(of_chunks[0], abs=1e-6)
     search.target_loss = of_chunks[0] + 1e-3
     assert near(subgraph) == pytest.approx(sum(of_chunks[:2]), abs=1e-6)
+
+
+def test_without_proof_a_miss_shows_on_the_first_pairs_of_the_worst_run() -> None:
+    """The pairs that have not run are taken to lose what they lost before, all in all more than a part of them proves."""
+    search = planted_search(MaskConfig(), n_validation_pairs=80)
+    subgraph, calibration = Subgraph.whole(search.model, CHEAT), Calibration()
+    near, smaller = Nearby(search, subgraph, calibration), subgraph.without(next(subgraph.pieces()))
+    before, after = (list(search.margins(each))[-1] for each in (subgraph, smaller))
+    before, after = (task_losses(margin).unflatten(0, (2, -1)).sum(0) / 160 for margin in (before, after))
+    order = (before / row_lengths(search.pairs.validation)).argsort(descending=True)
+    rest = before[order[PAIRS_AT_ONCE:]].sum().item()
+    at_first = after[order[:PAIRS_AT_ONCE]].sum().item() + rest
+    search.target_loss = at_first - 1e-3
+    assert near(smaller, proven=False) == pytest.approx(at_first, abs=1e-6) and rest > 0.1
+    search.target_loss = 100.0
+    assert near(smaller, proven=False) == pytest.approx(near(smaller), abs=1e-6)

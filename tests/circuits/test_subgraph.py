@@ -33,10 +33,13 @@ def test_pieces_are_all_nodes_then_all_edges() -> None:
     assert list(SMALL.pieces()) == [A, B, B._replace(channel=5), C, *SMALL.edges]
 
 
-def test_with_a_node_go_its_edges_and_with_an_edge_nothing() -> None:
+def test_with_a_node_go_its_edges_and_with_its_last_reader_goes_a_node() -> None:
+    """The edges: 1 -> 2, 1 -> 5, 2 -> 3; 5 is read by nothing from the start, and stays."""
     assert SMALL.without(B) == Subgraph({"0.attn.act_in": [1], "0.attn.v": [5], "0.attn.resid_delta": [3]}, [SMALL.edges[1]])
-    assert SMALL.without(C) == Subgraph({"0.attn.act_in": [1], "0.attn.v": [2, 5]}, SMALL.edges[:2])
+    assert SMALL.without(C) == SMALL.without(C, B) == Subgraph({"0.attn.act_in": [1], "0.attn.v": [5]}, [SMALL.edges[1]])
     assert SMALL.without(SMALL.edges[0]) == SMALL._replace(edges=SMALL.edges[1:])
+    assert SMALL.without(SMALL.edges[2]) == SMALL.without(B)
+    assert SMALL.without(*SMALL.edges[:2]) == SMALL.without(A)
     assert SMALL.without(*SMALL.pieces()) == Subgraph({}, [])
     assert SMALL.without() == SMALL and SMALL.without(Node("final_resid", 0)) == SMALL
 
@@ -81,6 +84,16 @@ def test_every_node_reads_its_kept_edges_and_the_mean_of_all_else(model: Transfo
         expected = bias + value @ kept.T + mean @ (model.link_weight(link) - kept).T
         found = values[f"{link.target}.pre"]
         torch.testing.assert_close(found[..., channels], expected[..., channels], rtol=1e-6, atol=1e-6)
+
+
+def test_a_node_that_nothing_reads_makes_no_difference(model: Transformer, means: Means) -> None:
+    """Two dozen edges cut with `without`, and cut with every node left in place."""
+    tokens, subgraph = torch.randint(20, (3, 6)), Subgraph.whole(model, some_nodes())
+    cut = subgraph.edges[::3]
+    fewer, same = subgraph.without(*cut), subgraph._replace(edges=[edge for edge in subgraph.edges if edge not in cut])
+    assert len(list(mark(fewer.nodes, CONFIG).nonzero())) < len(list(mark(same.nodes, CONFIG).nonzero()))
+    logits = [model(tokens, taps=subgraph_taps(model, each, means)) for each in (fewer, same)]
+    torch.testing.assert_close(*logits, rtol=1e-9, atol=1e-9)
 
 
 def test_without_any_edge_nothing_reaches_a_reader(model: Transformer, means: Means) -> None:

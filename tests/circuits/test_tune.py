@@ -44,7 +44,7 @@ def test_begins_with_the_papers_centres_and_ends_with_the_best_first(
     search: Search, quick_trials: list[dict[str, float]]
 ) -> None:
     found = list(candidates(search, STANDARD))
-    assert len(quick_trials) == tune.N_TRIALS[Budget.standard]
+    assert len(quick_trials) == tune.EFFORT[Budget.standard].n_trials
     assert quick_trials[0] == CENTRES
     assert quick_trials[1]["lr"] == search.config.lr and quick_trials[1]["k_coef"] == search.config.k_coef
     assert [config.lr for config in found] == sorted(trial["lr"] for trial in quick_trials)[: STANDARD.n_finalists]
@@ -75,15 +75,17 @@ def test_a_killed_tuning_goes_on_with_what_it_was_at(
         list(candidates(search, STANDARD, storage=path))
     monkeypatch.setattr(tune, "n_edges", whole)
     first = list(candidates(search, STANDARD, storage=path))
-    assert len(quick_trials) == tune.N_TRIALS[Budget.standard]
-    assert list(candidates(search, STANDARD, storage=path)) == first and len(quick_trials) == tune.N_TRIALS[Budget.standard]
+    assert len(quick_trials) == tune.EFFORT[Budget.standard].n_trials
+    assert (
+        list(candidates(search, STANDARD, storage=path)) == first and len(quick_trials) == tune.EFFORT[Budget.standard].n_trials
+    )
 
 
 def test_another_search_has_trials_of_its_own(search: Search, quick_trials: list[dict[str, float]], tmp_path: Path) -> None:
     path = tmp_path / "trials.sqlite"
     list(candidates(search, STANDARD, storage=path))
     list(candidates(search.with_masks(MaskConfig(n_steps=7)), STANDARD, storage=path))
-    assert len(quick_trials) == 2 * tune.N_TRIALS[Budget.standard]
+    assert len(quick_trials) == 2 * tune.EFFORT[Budget.standard].n_trials
 
 
 def test_workers_need_a_file_and_counts_are_positive(search: Search) -> None:
@@ -143,4 +145,4 @@ def test_pruned_trials_count_as_finished(search: Search, monkeypatch: pytest.Mon
     monkeypatch.setattr(tune, "n_edges", objective)
     monkeypatch.setattr(tune, "mask_config", lambda config, parameters: config)
     list(candidates(search, STANDARD))
-    assert len(states) == tune.N_TRIALS[Budget.standard]
+    assert len(states) == tune.EFFORT[Budget.standard].n_trials
