@@ -5,8 +5,9 @@ By its mean over pretraining tokens, by zero, or by what it was at random pretra
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from enum import Enum
+from functools import partial
 
 import torch
 from jaxtyping import Bool, Float
@@ -44,25 +45,25 @@ def stand_in(ablation: Ablation, model: Transformer, means: Means, *, seed: int 
         case Ablation.zero:
             return means.zeroed()
         case Ablation.resample:
-            return _resampled(model, means, seed=seed)
+            return next(resampled(model, means, [seed]))
     raise AssertionError(ablation)
 
 
-def _resampled(model: Transformer, means: Means, *, seed: int) -> StandIn:
-    """Return activations of random pretraining positions: at every prompt, position and site another one, whole rows."""
+def resampled(model: Transformer, means: Means, seeds: Iterable[int]) -> Iterator[StandIn]:
+    """Yield, for every seed, activations of random pretraining positions: at every prompt, position and site another row."""
     if means.sample is None:
         raise UserError("ablation=resample needs pretraining tokens, which these means do not hold: measure the means again.")
     device = model.embed.weight.device
     with torch.no_grad():
         values = record(model, means.sample.to(device), node_sites(model.config))
     rows = {site: value.flatten(0, 1) for site, value in values.items()}
-    generator = torch.Generator(device).manual_seed(seed)
+    for seed in seeds:
+        yield partial(_draw_rows, rows, torch.Generator(device).manual_seed(seed))
 
-    def draw(site: str, value: Tensor) -> Tensor:
-        chosen = torch.randint(len(rows[site]), value.shape[:-1], generator=generator, device=device)
-        return rows[site][chosen].to(value.dtype)
 
-    return draw
+def _draw_rows(rows: dict[str, Tensor], generator: torch.Generator, site: str, value: Tensor) -> Tensor:
+    chosen = torch.randint(len(rows[site]), value.shape[:-1], generator=generator, device=value.device)
+    return rows[site][chosen].to(value.dtype)
 
 
 def ablation_taps(kept: Bool[Tensor, " node"], stand_in: StandIn, config: ModelConfig) -> Taps:

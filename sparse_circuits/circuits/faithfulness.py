@@ -19,7 +19,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from sparse_circuits.circuits.ablate import Ablation, ablation_taps, stand_in
+from sparse_circuits.circuits.ablate import ablation_taps, resampled
 from sparse_circuits.circuits.activations import prompt_activations
 from sparse_circuits.circuits.card import Card, Check, check
 from sparse_circuits.circuits.controls import coin_assigned, means_on_sample, random_weights, swapped
@@ -140,8 +140,7 @@ def _checks(search: Search, found: Found, taps: Taps, tokenizer: Tokenizer, conf
     yield check("frozen_norms", about, calibration(margins(FrozenNorms(model, batch).under(taps))), at_most=SUFFICIENT)
     if config.n_resample and means.sample is not None:
         about = f"outside nodes at values of random pretraining positions: mean of {config.n_resample} draws"
-        seeds = range(search.seed, search.seed + config.n_resample)
-        others = [stand_in(Ablation.resample, model, means, seed=seed) for seed in seeds]
+        others = resampled(model, means, range(search.seed, search.seed + config.n_resample))
         runs = [subgraph_taps(model, found.subgraph, other) for other in others]
         yield check("resample", about, calibration(margins(*runs)))
     yield from _searched_again(search, found, tokenizer, n_controls=config.n_controls)

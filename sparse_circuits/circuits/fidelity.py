@@ -19,7 +19,8 @@ from sparse_circuits.circuits.activations import prompt_activations
 from sparse_circuits.circuits.card import Interchange, NodeFidelity
 from sparse_circuits.circuits.correlation import correlation
 from sparse_circuits.circuits.margin import PROMPTS_AT_ONCE, TapsOf, answer_margins, chunks, record_chunk
-from sparse_circuits.circuits.nodes import Channels
+from sparse_circuits.circuits.nodes import Channels, list_nodes
+from sparse_circuits.circuits.side_by_side import side_by_side
 from sparse_circuits.kernels.sink_attention.reference import attention_pattern
 from sparse_circuits.model import Node, Transformer, record
 from sparse_circuits.model.taps import NO_TAPS, Taps
@@ -99,11 +100,11 @@ def interchange(model: Transformer, batch: PairBatch, nodes: Channels, taps: Tap
         return [calibrated(late) - early for (_, calibrated), late, early in zip(runs, after, before, strict=True)]
 
     towards_other = -right_margins(torch.ones_like(before[0]))
-    singles = [
-        [(shift * towards_other).mean().item() for shift in shifts({site: [channel]})]
-        for site, channels in nodes.items()
-        for channel in channels
-    ]
+
+    def towards(node: Node) -> list[float]:
+        return [(shift * towards_other).mean().item() for shift in shifts({node.site: [node.channel]})]
+
+    singles = list(side_by_side(towards, list_nodes(nodes), device=batch.last.device))
     predicted, found = torch.tensor(singles, dtype=torch.float64).T
     flips = [((early + shift) * early < 0).double().mean().item() for early, shift in zip(before, shifts(nodes), strict=True)]
     weight = predicted.abs()

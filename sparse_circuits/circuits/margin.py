@@ -112,7 +112,10 @@ def _taps_for(chunk: Chunk, taps: Taps | TapsOf | None) -> Taps | None:
 
 
 def chunks(batch: PairBatch, order: Int[Tensor, " n_pairs"] | None = None) -> Iterator[Chunk]:
-    """Yield the pairs in this order, so many together; without an order those of similar length, shortest first."""
+    """Yield the pairs in this order, so many together; without an order those of similar length, longest first.
+
+    Side by side, what is long must not come last.
+    """
     order = row_lengths(batch).argsort(stable=True, descending=True) if order is None else order
     for numbers in order.split(PAIRS_AT_ONCE):
         pairs = batch.select(numbers)

@@ -50,13 +50,13 @@ def test_grouping_by_length_changes_nothing(model: Transformer, batch: PairBatch
 
 
 def test_chunks_are_whole_pairs_of_similar_length(batch: PairBatch) -> None:
-    seen, longest = [], 0
+    seen, shortest = [], batch.tokens.shape[1] * 2
     for numbers, pairs, rows in chunks(batch):
         assert len(numbers) == pairs.n_pairs == len(rows.tokens) <= PAIRS_AT_ONCE
         assert torch.equal(pairs.answers, batch.answers[numbers])
         assert torch.equal(pairs.last, batch.last[torch.cat([numbers, numbers + 100])])
-        assert rows.ends[:, 1].min() >= longest
-        seen, longest = [*seen, *numbers.tolist()], int(rows.ends.max())
+        assert rows.ends.max() <= shortest
+        seen, shortest = [*seen, *numbers.tolist()], int(rows.ends[:, 1].min())
     assert sorted(seen) == list(range(100))
 
 
