@@ -110,4 +110,4 @@ def _deviation(model: Transformer, link: Link, cut: Cut, seen: Seen, stand_in: S
     if not _through_heads(link):
         return deviation[..., cut.sources]
     q, k = (seen.values[site] for site in _sites_before(link)[1:])
-    return model.layers[int(link.source.split(".")[0])].attn.attend(q, k, deviation)[..., cut.sources]
+    return model.layers[int(link.source.split(".")[0])].attn.attend(q, k, deviation, only=cut.sources)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 import torch.nn.functional as F
 from einops import rearrange
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from sparse_circuits.kernels.abs_topk import abs_topk
@@ -42,12 +42,29 @@ class Attention(nn.Module):
         return tapped(taps, f"{self.site}.resid_delta", abs_topk(out, self.kept_out))
 
     def attend(
-        self, q: Float[Tensor, "batch pos d_attn"], k: Float[Tensor, "batch pos d_attn"], v: Float[Tensor, "batch pos d_attn"]
-    ) -> Float[Tensor, "batch pos d_attn"]:
-        """Return the heads' outputs, channel for channel those of v; under a layout each position looks back as that says."""
-        heads = (rearrange(x, "b pos (head d) -> b head pos d", head=self.n_heads) for x in (q, k, v))
+        self,
+        q: Float[Tensor, "batch pos d_attn"],
+        k: Float[Tensor, "batch pos d_attn"],
+        v: Float[Tensor, "batch pos d_attn"],
+        *,
+        only: Int[Tensor, " n_only"] | None = None,
+    ) -> Float[Tensor, "batch pos d_attn_or_n_only"]:
+        """Return the heads' outputs, channel for channel those of v; under a layout each position looks back as that says.
+
+        Args:
+            q: queries, head after head.
+            k: keys.
+            v: values.
+            only: the channels to return; heads that have none of them are not run.
+        """
+        heads, sink = [rearrange(x, "b pos (head d) -> b head pos d", head=self.n_heads) for x in (q, k, v)], self.sink
+        if only is not None:
+            head, place = (only // (q.shape[-1] // self.n_heads)).unique(return_inverse=True)
+            heads, sink = [x[:, head] for x in heads], None if sink is None else sink[head]
         layout = current_layout()
-        y = sink_attention(*heads, self.sink, sees=None if layout is None else layout.sees)
+        y = sink_attention(*heads, sink, sees=None if layout is None else layout.sees)
+        if only is not None:
+            return rearrange(y, "b head pos d -> b pos head d")[:, :, place, only % y.shape[-1]]
         return rearrange(y, "b head pos d -> b pos (head d)")
 
     def project(

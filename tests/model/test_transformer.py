@@ -225,3 +225,14 @@ def test_norms_divide_by_what_their_tap_says() -> None:
     assert torch.allclose(model(tokens, taps=taps, at=at), logits[torch.arange(2), at], atol=1e-10)
     louder = record(model, tokens, "0.mlp.act_in", taps={"0.mlp.rms": lambda rms: rms / 3})["0.mlp.act_in"]
     assert not torch.allclose(louder, record(model, tokens, "0.mlp.act_in")["0.mlp.act_in"])
+
+
+@pytest.mark.parametrize("name", ["plain", "tied", "odd_heads"])
+def test_some_channels_of_heads_are_those_of_all(name: str, tokens: torch.Tensor) -> None:
+    """In any order, with a head of which nothing is asked, and with and without sinks."""
+    attention = build(VARIANTS[name]).layers[0].attn
+    width = VARIANTS[name].d_attn
+    q, k, v = (torch.randn(3, 10, width, dtype=torch.float64) for _ in range(3))
+    only = torch.tensor([width - 1, 0, width - 3, 1])
+    found = attention.attend(q, k, v, only=only)
+    torch.testing.assert_close(found, attention.attend(q, k, v)[..., only], rtol=1e-12, atol=1e-12)
