@@ -5,8 +5,10 @@ The operations of small models are too small to gain from a second thread. On a 
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from itertools import islice
 from typing import TypeVar
 
 import torch
@@ -16,7 +18,7 @@ Result = TypeVar("Result")
 
 
 def side_by_side(function: Callable[[Item], Result], items: Iterable[Item], *, device: torch.device) -> Iterator[Result]:
-    """Yield the function's results in the order of the items; those not yet begun are dropped with the iterator.
+    """Yield the function's results in the order of the items, no more begun than there are cores: who stops early wastes little.
 
     Args:
         function: what it returns must not depend on the order of its calls. It runs without gradients.
@@ -30,6 +32,10 @@ def side_by_side(function: Callable[[Item], Result], items: Iterable[Item], *, d
     torch.set_num_threads(1)
     try:
         with ThreadPoolExecutor(n_threads) as pool:
-            yield from pool.map(call, items)
+            rest = iter(items)
+            begun = deque(pool.submit(call, item) for item in islice(rest, n_threads))
+            while begun:
+                yield begun.popleft().result()
+                begun.extend(pool.submit(call, item) for item in islice(rest, 1))
     finally:
         torch.set_num_threads(n_threads)
