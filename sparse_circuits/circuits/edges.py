@@ -44,9 +44,10 @@ def circuit_edges(model: Transformer, nodes: Channels) -> list[Edge]:
 def _edges_of(model: Transformer, link: Link, nodes: Channels) -> list[Edge]:
     sources, targets = (list(nodes.get(site, ())) for site in link)
     weights = model.link_weight(link)[targets][:, sources]
+    places = weights.nonzero()
     return [
-        Edge(Node(link.source, sources[column]), Node(link.target, targets[row]), weights[row, column].item())
-        for row, column in weights.nonzero().tolist()
+        Edge(Node(link.source, sources[column]), Node(link.target, targets[row]), weight)
+        for (row, column), weight in zip(places.tolist(), weights[places.unbind(1)].tolist(), strict=True)
     ]
 
 
