@@ -18,7 +18,7 @@ Result = TypeVar("Result")
 
 
 def side_by_side(function: Callable[[Item], Result], items: Iterable[Item], *, device: torch.device) -> Iterator[Result]:
-    """Yield the function's results in the order of the items, no more begun than there are cores: who stops early wastes little.
+    """Yield the results in the order of the items, no more begun than there are cores: who stops early wastes little.
 
     Args:
         function: what it returns must not depend on the order of its calls. It runs without gradients.
