@@ -11,7 +11,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from einops import repeat
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 from torch import Tensor, library
 
 from sparse_circuits.kernels.backend import Backend, backend_of, compiled
@@ -25,7 +25,7 @@ def sink_attention(
     v: Float[Tensor, "batch n_heads pos d_head"],
     sink: Float[Tensor, " n_heads"] | None = None,
     *,
-    sees: Bool[Tensor, "batch pos pos"] | None = None,
+    bias: Float[Tensor, "batch pos pos"] | None = None,
 ) -> Float[Tensor, "batch n_heads pos d_head"]:
     """Attend causally with scale d_head^-1/2, the sink taking its share of each query's attention for nothing.
 
@@ -36,23 +36,23 @@ def sink_attention(
     Args:
         q, k, v: queries, keys and values of every head, by any strides; of two dtypes, the wider is computed in.
         sink: the sink's logit in each head; None for ordinary attention.
-        sees: whether each query (row) looks at each key, at least at its own; None: at all up to its own. Only the `cpu`
-            backend has a kernel for it, the others spell it out.
+        bias: added to the scores of each query (row) and key in every head, -inf where the query does not look at the key;
+            None: it looks at all up to its own. Only the `cpu` backend has a kernel for it, the others spell it out.
 
     Raises:
         ValueError: the shapes differ, or the `triton` backend is given heads of more than 128 channels.
     """
     _check(q, k, v, sink)
     wide = torch.promote_types(torch.promote_types(q.dtype, k.dtype), v.dtype)
-    run = _run if sees is None else partial(_run_masked, sees=sees)
+    run = _run if bias is None else partial(_run_biased, bias=bias)
     return run(q.to(wide), k.to(wide), v.to(wide), sink).to(q.dtype)
 
 
-def _run_masked(q: Tensor, k: Tensor, v: Tensor, sink: Tensor | None, *, sees: Tensor) -> Tensor:
+def _run_biased(q: Tensor, k: Tensor, v: Tensor, sink: Tensor | None, *, bias: Tensor) -> Tensor:
     if sink is None or backend_of("sink_attention", q.device) is not Backend.cpu:
-        return reference.sink_attention(q, k, v, sink, sees=sees)
+        return reference.sink_attention(q, k, v, sink, bias=bias)
     wide = torch.promote_types(q.dtype, torch.float32)
-    bias = torch.zeros_like(sees, dtype=wide).masked_fill_(~sees, float("-inf")).unsqueeze(1).expand(-1, q.shape[1], -1, -1)
+    bias = repeat(bias.to(wide), "batch query key -> batch head query key", head=q.shape[1])
     return _attend(q.to(wide), k.to(wide), v.to(wide), sink.to(wide), bias, "cpu")[0]
 
 

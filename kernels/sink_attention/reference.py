@@ -2,7 +2,7 @@
 
 import torch
 from einops import einsum, repeat
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 from torch import Tensor
 
 
@@ -11,13 +11,14 @@ def attention_pattern(
     k: Float[Tensor, "batch n_heads pos d_head"],
     sink: Float[Tensor, " n_heads"] | None = None,
     *,
-    sees: Bool[Tensor, "batch pos pos"] | None = None,
+    bias: Float[Tensor, "batch pos pos"] | None = None,
 ) -> Float[Tensor, "batch n_heads pos pos"]:
-    """Return the probability that each query gives to each key that it sees; with a sink, rows sum to less than one."""
+    """Return the probability that each query gives to each key; with a sink, rows sum to less than one."""
     n_pos, d_head = q.shape[-2:]
     scores = einsum(q, k, "batch head query d, batch head key d -> batch head query key") * d_head**-0.5
-    seen = torch.ones(n_pos, n_pos, dtype=torch.bool, device=q.device).tril() if sees is None else sees.unsqueeze(1)
-    scores = scores.masked_fill(~seen, float("-inf"))
+    if bias is None:
+        bias = scores.new_full((1, n_pos, n_pos), float("-inf")).triu(1)
+    scores = scores + bias.to(scores.dtype).unsqueeze(1)
     if sink is None:
         return scores.softmax(dim=-1)
     column = repeat(sink.to(scores), "head -> batch head query 1", batch=len(q), query=n_pos)
@@ -30,8 +31,8 @@ def sink_attention(
     v: Float[Tensor, "batch n_heads pos d_head"],
     sink: Float[Tensor, " n_heads"] | None = None,
     *,
-    sees: Bool[Tensor, "batch pos pos"] | None = None,
+    bias: Float[Tensor, "batch pos pos"] | None = None,
 ) -> Float[Tensor, "batch n_heads pos d_head"]:
-    """Attend to what each query sees, by default causally; the sink takes its share and gives zero for it."""
-    pattern = attention_pattern(q, k, sink, sees=sees)
+    """Attend with a bias on the scores, by default causally; the sink takes its share and gives zero for it."""
+    pattern = attention_pattern(q, k, sink, bias=bias)
     return einsum(pattern, v, "batch head query key, batch head key d -> batch head query d")

@@ -74,7 +74,13 @@ def ablation_taps(kept: Bool[Tensor, " node"], stand_in: StandIn, config: ModelC
 def _replaced(kept: Tensor, stand_in: StandIn, site: str) -> Callable[[Tensor], Tensor]:
     if isinstance(stand_in, Means) and not kept.any():
         return Held(stand_in.sites[site])
-    return lambda value: torch.where(kept.to(value.device), value, stand_in(site, value))
+    return lambda value: mixed(kept.to(value.device), value, stand_in(site, value))
+
+
+def mixed(kept: Bool[Tensor, "*kept"], value: Float[Tensor, "*value"], other: Tensor) -> Float[Tensor, "*value"]:
+    """Return the value where it is kept, the other elsewhere; both finite."""
+    kept = kept.to(value.dtype)
+    return torch.addcmul(other * (1 - kept), value, kept)  # torch.where costs several times as much
 
 
 def mask_taps(mask: Float[Tensor, " node"], stand_in: StandIn, config: ModelConfig, *, temperature: float) -> Taps:

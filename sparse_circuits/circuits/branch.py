@@ -46,9 +46,10 @@ def branched(batch: PairBatch) -> Branched:
     is_shared = row < n_shared
     same_prompt = is_shared.unsqueeze(1) | (rearrange(is_negative, "b i -> b i 1") == rearrange(is_negative, "b j -> b 1 j"))
     sees = same_prompt & torch.ones(len(row), len(row), dtype=torch.bool, device=row.device).tril()
+    bias = torch.zeros(sees.shape, device=row.device).masked_fill_(~sees, float("-inf"))
     is_padding = row >= n_tokens + n_own
     twins = torch.where(is_shared | is_padding, row, torch.where(is_negative, row - n_own, row + n_own))
-    return Branched(tokens, Layout(places, sees), torch.cat([n_tokens, n_tokens + n_own], dim=1) - 1, twins)
+    return Branched(tokens, Layout(places, bias), torch.cat([n_tokens, n_tokens + n_own], dim=1) - 1, twins)
 
 
 def row_lengths(batch: PairBatch) -> Int[Tensor, " n_pairs"]:

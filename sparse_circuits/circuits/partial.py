@@ -15,7 +15,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from sparse_circuits.circuits.ablate import StandIn, chain
+from sparse_circuits.circuits.ablate import StandIn, chain, mixed
 from sparse_circuits.circuits.cuts import cut_taps, scaled_cuts
 from sparse_circuits.circuits.edges import Edge
 from sparse_circuits.circuits.margin import TapsOf
@@ -63,7 +63,7 @@ def partial_taps(model: Transformer, subgraph: Subgraph, stand_in: StandIn, part
 
 
 def _spare(spared: Bool[Tensor, "n_rows width"], stand_in: StandIn, site: str) -> Callable[[Tensor], Tensor]:
-    return lambda value: torch.where(spared.unsqueeze(1), value, stand_in(site, value))
+    return lambda value: mixed(spared.unsqueeze(1), value, stand_in(site, value))
 
 
 def _edge_variates(

@@ -62,7 +62,7 @@ class Attention(nn.Module):
             head, place = (only // (q.shape[-1] // self.n_heads)).unique(return_inverse=True)
             heads, sink = [x[:, head] for x in heads], None if sink is None else sink[head]
         layout = current_layout()
-        y = sink_attention(*heads, sink, sees=None if layout is None else layout.sees)
+        y = sink_attention(*heads, sink, bias=None if layout is None else layout.bias)
         if only is not None:
             return rearrange(y, "b head pos d -> b pos head d")[:, :, place, only % y.shape[-1]]
         return rearrange(y, "b head pos d -> b pos (head d)")

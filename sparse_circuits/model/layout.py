@@ -12,17 +12,17 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import NamedTuple
 
-from jaxtyping import Bool, Int
+from jaxtyping import Float, Int
 from torch import Tensor
 
 
 class Layout(NamedTuple):
-    """Where each token stands, and what it sees."""
+    """Where each token stands, and what it looks at."""
 
     places: Int[Tensor, "batch pos"]
     """The place of each token in its own text."""
-    sees: Bool[Tensor, "batch pos pos"]
-    """At [row, i, j], whether i looks back at j; every position sees itself."""
+    bias: Float[Tensor, "batch pos pos"]
+    """Of attention: at [row, i, j] 0 where i looks back at j, itself among them, -inf elsewhere."""
 
 
 class _Current(threading.local):

@@ -18,9 +18,9 @@ ULP = {torch.float64: 1e-12, torch.float32: 1e-5, torch.bfloat16: 3e-2, torch.fl
 
 
 def on(backend: Backend) -> Callable[..., Tensor]:
-    def attend(*inputs: Tensor | None, sees: Tensor | None = None) -> Tensor:
+    def attend(*inputs: Tensor | None, bias: Tensor | None = None) -> Tensor:
         with use_backend(backend, ops=("sink_attention",)):
-            return sink_attention(*inputs, sees=sees)
+            return sink_attention(*inputs, bias=bias)
 
     return attend
 
@@ -107,13 +107,14 @@ def test_no_query_sees_what_comes_later(backend: Backend) -> None:
 
 @pytest.mark.parametrize("has_sink", [True, False])
 @pytest.mark.parametrize("backend", BACKENDS)
-def test_each_query_may_see_keys_of_its_own(backend: Backend, has_sink: bool) -> None:
+def test_scores_may_be_biased_and_keys_left_out(backend: Backend, has_sink: bool) -> None:
     q, k, v, sinks = random_inputs((2, 3, 9, 8), torch.float64)
     sink = sinks if has_sink else None
     sees = (torch.rand(2, 9, 9) < 0.5) | torch.eye(9, dtype=torch.bool)
-    scores = (q @ k.mT / 8**0.5).masked_fill(~sees.unsqueeze(1), float("-inf")).exp()
+    bias = torch.randn(2, 9, 9, dtype=torch.float64).masked_fill(~sees, float("-inf"))
+    scores = (q @ k.mT / 8**0.5 + bias.unsqueeze(1)).exp()
     total = scores.sum(-1, keepdim=True) + (sinks.exp().view(3, 1, 1) if has_sink else 0)
-    out, expected = on(backend)(q, k, v, sink, sees=sees), scores / total @ v
+    out, expected = on(backend)(q, k, v, sink, bias=bias), scores / total @ v
     torch.testing.assert_close(out, expected)
     wanted = (q, k, v, sinks) if has_sink else (q, k, v)
     found = torch.autograd.grad(out.square().sum(), wanted)
