@@ -59,8 +59,8 @@ class CardConfig:
     """Random circuits drawn."""
     n_outside: int = 10
     """Random sets of outside nodes ablated."""
-    n_partial: int = 32
-    """Random parts of the outside ablated, at every rate."""
+    n_partial: int | None = None
+    """Random parts of the outside ablated, at every rate; None: as many as the budget stands for."""
     n_resample: int = 4
     """Draws of random pretraining positions; 0 leaves the check out."""
     n_controls: int = 1
@@ -81,7 +81,7 @@ def assess(search: Search, found: Found, tokenizer: Tokenizer, *, config: CardCo
         search: the search that found it, with the model, the pairs and the means.
         found: the circuit.
         tokenizer: to tell families of prompts apart.
-        config: how many draws.
+        config: how many draws; all of them said.
     """
     model, batch, subgraph = search.model, search.pairs.held_out, found.subgraph
     taps = subgraph_taps(model, subgraph, search.means)

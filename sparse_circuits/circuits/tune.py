@@ -50,12 +50,14 @@ class Effort(NamedTuple):
     """How often the target is halved while no circuit passes every check: what is chosen on some names loses on others."""
     n_validation_pairs: int
     """Pairs that choose sizes, calibration and clean-up."""
+    n_partial: int
+    """Random parts of the outside ablated on the card, at every rate."""
 
 
 EFFORT = {
-    Budget.quick: Effort(n_trials=0, n_halvings=0, n_validation_pairs=64),
-    Budget.standard: Effort(n_trials=12, n_halvings=1, n_validation_pairs=128),
-    Budget.paper: Effort(n_trials=256, n_halvings=2, n_validation_pairs=128),
+    Budget.quick: Effort(n_trials=0, n_halvings=0, n_validation_pairs=64, n_partial=8),
+    Budget.standard: Effort(n_trials=12, n_halvings=1, n_validation_pairs=128, n_partial=32),
+    Budget.paper: Effort(n_trials=256, n_halvings=2, n_validation_pairs=128, n_partial=32),
 }
 SHARES = (0.25, 0.5, 1.0)
 """Of the steps, at the rungs of successive halving."""
@@ -89,8 +91,8 @@ RANGES = {
 @dataclass(frozen=True)
 class TuneConfig:
     budget: Budget = Budget.quick
-    """quick: a first look, the masks' configuration as it is and 64 validation pairs; standard: 12 trials, 128 pairs, and half
-    the target where no circuit holds; paper: 256 trials, and a quarter."""
+    """quick: a first look, the masks' configuration as it is, on fewer pairs; standard: 12 trials, and half the target where no
+    circuit holds; paper: 256 trials, and a quarter of it."""
     n_workers: int = 1
     """Processes that run trials side by side; with several, the order of the trials is no longer the same every time."""
     n_finalists: int = 3
