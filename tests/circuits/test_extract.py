@@ -2,10 +2,12 @@
 
 import dataclasses
 from importlib import import_module
+from pathlib import Path
 
 import pytest
 import torch
 
+from experiments.certificate import removable
 from sparse_circuits.circuits import Budget, Card, Circuit, ExtractConfig, MaskConfig, TuneConfig, extract
 from sparse_circuits.circuits.extract import draw_splits, prepare_search, refuse_unfit
 from sparse_circuits.circuits.margin import score
@@ -15,7 +17,7 @@ from sparse_circuits.circuits.subgraph import Subgraph
 from sparse_circuits.data.tokenizer import Tokenizer
 from sparse_circuits.errors import UserError
 from sparse_circuits.model import Transformer
-from sparse_circuits.tasks import Draw, Pair, Scoring, Task
+from sparse_circuits.tasks import TASKS, Draw, Pair, Scoring, Task
 from tests.circuits.toy import CONFIG, EXTRACT, TASK, Toy, generate
 
 CPU = torch.device("cpu")
@@ -72,6 +74,15 @@ def test_nothing_of_the_toys_circuit_can_go(toy: Toy, circuit: Circuit) -> None:
     for piece in subgraph.pieces():
         largest = max(losses(subgraph.without(piece)))
         assert EXTRACT.target_loss < certified[str(piece)] <= largest + 1e-4, piece
+
+
+def test_the_study_of_certificates_says_so_of_the_circuits_file(
+    toy: Toy, circuit: Circuit, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(TASKS, TASK.name, TASK)
+    circuit.save(tmp_path / "circuit.safetensors")
+    n_pieces, can_go, least = removable(Circuit.load(tmp_path / "circuit.safetensors"), toy.model)
+    assert (n_pieces, can_go) == (circuit.card.n_nodes + circuit.card.n_edges, []) and least > EXTRACT.target_loss
 
 
 def test_of_several_searches_the_fewest_edges_that_pass_every_check(
