@@ -112,15 +112,17 @@ def extract(
 
 
 def _circuits(attempts: list[Search], task: Task, tokenizer: Tokenizer, config: ExtractConfig) -> Iterator[Circuit]:
-    """Yield what the searches find, with their cards: the fewest edges first, then the same at half the target."""
+    """Yield what the searches find, with their cards: the fewest edges first, then that search again at half the target."""
     effort = EFFORT[config.tune.budget]
     draws = replace(config.card, n_partial=config.card.n_partial or effort.n_partial)
     for halvings in range(1 + effort.n_halvings):
         attempts = [attempt.aiming(config.target_loss / 2**halvings) for attempt in attempts]
         runs = [(attempt, found) for attempt in attempts if (found := attempt.run())]
-        for attempt, found in sorted(runs, key=lambda run: len(run[1].subgraph.edges)):
+        runs.sort(key=lambda run: len(run[1].subgraph.edges))
+        for attempt, found in runs:
             card = assess(attempt, found, tokenizer, config=draws)
             yield _circuit(attempt, found, card, task, tokenizer, config)
+        attempts = [attempt for attempt, _ in runs[:1]]
 
 
 def _circuit(search: Search, found: Found, card: Card, task: Task, tokenizer: Tokenizer, config: ExtractConfig) -> Circuit:

@@ -116,30 +116,35 @@ def test_of_several_searches_the_fewest_edges_that_pass_every_check(
     assert extract(toy.model, TASK, toy.tokenizer, toy.means, config=EXTRACT).card.failed == ["coin"]
 
 
-@pytest.mark.parametrize(("budget", "targets"), [(Budget.quick, [0.1]), (Budget.standard, [0.1, 0.1, 0.05])])
+@pytest.mark.parametrize(
+    ("budget", "searches"), [(Budget.quick, [(1, 0.1)]), (Budget.standard, [(1, 0.1), (2, 0.1), (1, 0.05)])]
+)
 def test_where_no_circuit_holds_the_target_is_halved(
-    toy: Toy, circuit: Circuit, monkeypatch: pytest.MonkeyPatch, budget: Budget, targets: list[float]
+    toy: Toy, circuit: Circuit, monkeypatch: pytest.MonkeyPatch, budget: Budget, searches: list[tuple[int, float]]
 ) -> None:
-    """Two searches, or the quick budget's one; what is found holds under a target of 0.06 only."""
+    """Two searches, or the quick budget's one; what the smaller finds holds under a target of 0.06 only."""
     assessed = []
 
     def card(search: Search, *_, **__) -> Card:
-        assessed.append(search.target_loss)
+        assessed.append((search.config.n_steps, search.target_loss))
         check = dataclasses.replace(circuit.card["circuit"], loss=search.target_loss, at_most=0.06)
         necessity = dataclasses.replace(check, name="necessity", at_most=None)
         return dataclasses.replace(circuit.card, checks=[check, necessity], target_loss=search.target_loss)
 
-    found = Found(Subgraph(circuit.nodes, circuit.edges), circuit.calibration, {}, n_ranked=1)
-    monkeypatch.setattr(Search, "run", lambda search: found)
+    def run(search: Search) -> Found:
+        edges = circuit.edges[:1] * search.config.n_steps
+        return Found(Subgraph(circuit.nodes, edges), circuit.calibration, {}, n_ranked=1)
+
+    monkeypatch.setattr(Search, "run", run)
     module = import_module("sparse_circuits.circuits.extract")
     monkeypatch.setattr(module, "assess", card)
     n_attempts = 2 if budget is Budget.standard else 1
-    monkeypatch.setattr(module, "candidates", lambda *_, **__: (MaskConfig(n_steps=n) for n in range(1, n_attempts + 1)))
+    monkeypatch.setattr(module, "candidates", lambda *_, **__: (MaskConfig(n_steps=n) for n in range(n_attempts, 0, -1)))
     config = dataclasses.replace(EXTRACT, target_loss=0.1, tune=TuneConfig(budget=budget))
     best = extract(toy.model, TASK, toy.tokenizer, toy.means, config=config)
-    assert assessed == targets
+    assert assessed == searches
     assert best.card.holds == (budget is Budget.standard)
-    assert best.recipe["target_loss"] == best.card.target_loss == targets[-1]
+    assert best.recipe["target_loss"] == best.card.target_loss == searches[-1][1]
 
 
 def test_spec_holds_answers_where_they_are_always_the_same(toy: Toy) -> None:
