@@ -50,7 +50,11 @@ def stand_in(ablation: Ablation, model: Transformer, means: Means, *, seed: int 
 
 
 def resampled(model: Transformer, means: Means, seeds: Iterable[int]) -> Iterator[StandIn]:
-    """Yield, for every seed, activations of random pretraining positions: at every prompt, position and site another row."""
+    """Yield, for every seed, activations of random pretraining positions: at every prompt, position and site another row.
+
+    Raises:
+        UserError: the means hold no sample of pretraining tokens.
+    """
     if means.sample is None:
         raise UserError("ablation=resample needs pretraining tokens, which these means do not hold: measure the means again.")
     device = model.embed.weight.device
