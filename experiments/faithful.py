@@ -16,19 +16,17 @@ from typing import Any
 
 from experiments.cells import Cells, study_parser
 from experiments.proof import known_tasks, masks_for
-from sparse_circuits.circuits import Budget, ExtractConfig, Objective
+from sparse_circuits.circuits import Budget, ExtractConfig, Objective, TuneConfig
 from sparse_circuits.circuits.controls import coin_assigned, means_on_sample, random_weights, swapped
 from sparse_circuits.circuits.extract import prepare_search
 from sparse_circuits.circuits.faithfulness import FAILING, SUFFICIENT, equal_size, top_margins
 from sparse_circuits.circuits.margin import score
 from sparse_circuits.circuits.search import Search
-from sparse_circuits.circuits.tune import EFFORT
 from sparse_circuits.conf.verbs import DEFAULT_RUN
 from sparse_circuits.subject import Subject, subject_of
 from sparse_circuits.tasks import find_task
 
 REAL = "real"
-N_PAIRS = EFFORT[Budget.standard].n_validation_pairs
 
 
 def nonsense(subject: Subject, real: Search, *, seed: int) -> Iterator[tuple[str, Search]]:
@@ -54,7 +52,7 @@ def trial(search: Search, n_nodes: int) -> dict[str, Any]:
 
 def run(subject: Subject, cells: Cells, *, checkpoint: str, task: str, objective: Objective, seed: int) -> None:
     """Run the trials of one task that are not done, each at the size of the real one."""
-    config = ExtractConfig(masks=masks_for(objective), knowledge_gate=False, n_validation_pairs=N_PAIRS, seed=seed)
+    config = ExtractConfig(masks=masks_for(objective), knowledge_gate=False, tune=TuneConfig(budget=Budget.standard), seed=seed)
     real = prepare_search(subject.model, find_task(task), subject.tokenizer, subject.means(), config=config)
     key = {"checkpoint": checkpoint, "task": task, "objective": objective.name, "seed": seed}
     n_nodes = cells.run(partial(real_trial, real), kind=REAL, **key)["n_nodes"]

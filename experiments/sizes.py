@@ -18,26 +18,24 @@ from typing import Any
 
 from experiments.cells import RESULTS, Cells
 from experiments.proof import known_tasks, masks_for
-from sparse_circuits.circuits import Budget, ExtractConfig, Objective
+from sparse_circuits.circuits import Budget, ExtractConfig, Objective, TuneConfig
 from sparse_circuits.circuits.baselines import Baseline, rank_nodes
 from sparse_circuits.circuits.edges import circuit_edges
 from sparse_circuits.circuits.extract import prepare_search
 from sparse_circuits.circuits.nodes import channels_of
-from sparse_circuits.circuits.tune import EFFORT
 from sparse_circuits.conf.verbs import DEFAULT_RUN
 from sparse_circuits.subject import Subject, subject_of
 from sparse_circuits.tasks import TASKS
 
 TARGETS = (0.02, 0.05, 0.1, 0.15, 0.3, 0.5)
 LEARNED = "learned"
-N_PAIRS = EFFORT[Budget.standard].n_validation_pairs
 Among = Callable[[dict[str, Any]], bool]
 
 
 def sizes(subject: Subject, task: str, ranking: str, *, objective: Objective, seed: int) -> dict[str, Any]:
     """Rank the nodes of a model for a task, and return how many nodes and edges reach each target; None where all do not."""
     model = subject.model
-    config = ExtractConfig(masks=masks_for(objective), n_validation_pairs=N_PAIRS, seed=seed)
+    config = ExtractConfig(masks=masks_for(objective), tune=TuneConfig(budget=Budget.standard), seed=seed)
     search = prepare_search(model, TASKS[task], subject.tokenizer, subject.means(), config=config)
     if ranking == LEARNED:
         rank = search.learn_nodes()

@@ -114,18 +114,20 @@ def extract(
 def _circuits(attempts: list[Search], task: Task, tokenizer: Tokenizer, config: ExtractConfig) -> Iterator[Circuit]:
     """Yield what the searches find, with their cards: the fewest edges first, then that search again at half the target."""
     effort = EFFORT[config.tune.budget]
-    draws = replace(config.card, n_partial=config.card.n_partial or effort.n_partial)
+    config = replace(config, card=replace(config.card, n_partial=config.card.n_partial or effort.n_partial))
     for halvings in range(1 + effort.n_halvings):
         attempts = [attempt.aiming(config.target_loss / 2**halvings) for attempt in attempts]
         runs = [(attempt, found) for attempt in attempts if (found := attempt.run())]
         runs.sort(key=lambda run: len(run[1].subgraph.edges))
         for attempt, found in runs:
-            card = assess(attempt, found, tokenizer, config=draws)
+            card = assess(attempt, found, tokenizer, config=config.card)
             yield _circuit(attempt, found, card, task, tokenizer, config)
         attempts = [attempt for attempt, _ in runs[:1]]
 
 
 def _circuit(search: Search, found: Found, card: Card, task: Task, tokenizer: Tokenizer, config: ExtractConfig) -> Circuit:
+    # The recipe says what was done, whatever a budget stands for some day.
+    done = {"masks": search.config, "target_loss": search.target_loss, "n_validation_pairs": search.pairs.validation.n_pairs}
     return Circuit(
         model=search.model,
         tokenizer=tokenizer,
@@ -135,7 +137,7 @@ def _circuit(search: Search, found: Found, card: Card, task: Task, tokenizer: To
         calibration=found.calibration,
         task=task_spec(task, search.pairs, seed=config.seed),
         card=card,
-        recipe=to_plain(replace(config, masks=search.config, target_loss=search.target_loss)),
+        recipe=to_plain(replace(config, **done)),
         merges=list(found.subgraph.merges),
     )
 

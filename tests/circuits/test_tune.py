@@ -76,9 +76,8 @@ def test_a_killed_tuning_goes_on_with_what_it_was_at(
     monkeypatch.setattr(tune, "n_edges", whole)
     first = list(candidates(search, STANDARD, storage=path))
     assert len(quick_trials) == tune.EFFORT[Budget.standard].n_trials
-    assert (
-        list(candidates(search, STANDARD, storage=path)) == first and len(quick_trials) == tune.EFFORT[Budget.standard].n_trials
-    )
+    assert list(candidates(search, STANDARD, storage=path)) == first
+    assert len(quick_trials) == tune.EFFORT[Budget.standard].n_trials
 
 
 def test_another_search_has_trials_of_its_own(search: Search, quick_trials: list[dict[str, float]], tmp_path: Path) -> None:
