@@ -1,10 +1,11 @@
 """Which objective finds circuits for what a model does, and none for what it does not?
 
-    python -m experiments.faithful --checkpoint pretrained:NAME
+    python -m experiments.faithful --checkpoint pretrained:NAME --budget standard
 
-Every trial is the same search up to the ranking of nodes, with the knowledge gate off: on the real task, with all answers
-swapped, with answers swapped by a coin for half of the families of prompts, and on the real task in a model of shuffled
-weights. Each takes as many of its best nodes as the real task needed under this objective. A cell is one trial.
+Every trial is the same search up to the ranking of nodes, tuned for itself as the budget has it, with the knowledge gate off:
+on the real task, with all answers swapped, with answers swapped by a coin for half of the families of prompts, and on the real
+task in a model of shuffled weights. Each takes as many of its best nodes as the real task needed under this objective. A cell
+is one trial.
 """
 
 from __future__ import annotations
@@ -22,11 +23,14 @@ from sparse_circuits.circuits.extract import prepare_search
 from sparse_circuits.circuits.faithfulness import FAILING, SUFFICIENT, equal_size, top_margins
 from sparse_circuits.circuits.margin import score
 from sparse_circuits.circuits.search import Search
+from sparse_circuits.circuits.tune import candidates
 from sparse_circuits.conf.verbs import DEFAULT_RUN
 from sparse_circuits.subject import Subject, subject_of
 from sparse_circuits.tasks import find_task
 
 REAL = "real"
+N_VALIDATION_PAIRS = 128
+"""With every budget, so that they differ in tuning alone."""
 
 
 def nonsense(subject: Subject, real: Search, *, seed: int) -> Iterator[tuple[str, Search]]:
@@ -37,27 +41,33 @@ def nonsense(subject: Subject, real: Search, *, seed: int) -> Iterator[tuple[str
     yield "random weights", real.inside(model, means_on_sample(model, subject.means().sample))
 
 
-def real_trial(search: Search) -> dict[str, Any]:
+def tuned(search: Search, budget: Budget) -> Search:
+    """Return the search with the masks that reached the target with the fewest edges."""
+    return search.with_masks(next(candidates(search, TuneConfig(budget=budget))))
+
+
+def real_trial(real: Search, *, budget: Budget) -> dict[str, Any]:
     """Return how many nodes the real task needs, all where none do, and the loss of as many."""
+    search = tuned(real, budget)
     mask = search.learn_nodes()
     found = search.discretise_nodes(mask, start=int((mask > 0).sum()), n_below=0)
     n_nodes = int(found.kept.sum()) if found else len(mask)
     return {"n_nodes": n_nodes, "loss": score(top_margins(search, mask, n_nodes)).loss}
 
 
-def trial(search: Search, n_nodes: int) -> dict[str, Any]:
+def trial(search: Search, n_nodes: int, *, budget: Budget) -> dict[str, Any]:
     """Return the held-out loss of a search's best nodes."""
-    return {"n_nodes": n_nodes, "loss": score(equal_size(search, n_nodes)).loss}
+    return {"n_nodes": n_nodes, "loss": score(equal_size(tuned(search, budget), n_nodes)).loss}
 
 
-def run(subject: Subject, cells: Cells, *, checkpoint: str, task: str, objective: Objective, seed: int) -> None:
+def run(subject: Subject, cells: Cells, *, task: str, objective: Objective, budget: Budget, seed: int, **study: str) -> None:
     """Run the trials of one task that are not done, each at the size of the real one."""
-    config = ExtractConfig(masks=masks_for(objective), knowledge_gate=False, tune=TuneConfig(budget=Budget.standard), seed=seed)
+    config = ExtractConfig(masks=masks_for(objective), knowledge_gate=False, n_validation_pairs=N_VALIDATION_PAIRS, seed=seed)
     real = prepare_search(subject.model, find_task(task), subject.tokenizer, subject.means(), config=config)
-    key = {"checkpoint": checkpoint, "task": task, "objective": objective.name, "seed": seed}
-    n_nodes = cells.run(partial(real_trial, real), kind=REAL, **key)["n_nodes"]
+    key = {"task": task, "objective": objective.name, "seed": seed, **study}
+    n_nodes = cells.run(partial(real_trial, real, budget=budget), kind=REAL, **key)["n_nodes"]
     for kind, search in nonsense(subject, real, seed=seed):
-        cells.run(partial(trial, search, n_nodes), kind=kind, **key)
+        cells.run(partial(trial, search, n_nodes, budget=budget), kind=kind, **key)
 
 
 def table(rows: Sequence[dict[str, Any]]) -> str:
@@ -73,13 +83,16 @@ def table(rows: Sequence[dict[str, Any]]) -> str:
 
 
 def main() -> None:
-    options = study_parser(__doc__, study="faithful", objectives=list(Objective.__members__)).parse_args()
+    parser = study_parser(__doc__, study="faithful", objectives=list(Objective.__members__))
+    parser.add_argument("--budget", default="standard", choices=Budget.__members__)
+    options = parser.parse_args()
+    study, budget = {"checkpoint": options.checkpoint, "budget": options.budget}, Budget[options.budget]
     subject, cells = subject_of(DEFAULT_RUN, options.checkpoint), Cells(options.out)
     for seed in range(options.seeds):
         for objective in map(Objective.__getitem__, options.objectives):
             for task in options.tasks or known_tasks(subject):
-                run(subject, cells, checkpoint=options.checkpoint, task=task, objective=objective, seed=seed)
-    print(table(cells.select(checkpoint=options.checkpoint)))
+                run(subject, cells, task=task, objective=objective, budget=budget, seed=seed, **study)
+    print(table(cells.select(**study)))
 
 
 if __name__ == "__main__":
