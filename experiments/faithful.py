@@ -60,11 +60,11 @@ def trial(search: Search, n_nodes: int, *, budget: Budget) -> dict[str, Any]:
     return {"n_nodes": n_nodes, "loss": score(equal_size(tuned(search, budget), n_nodes)).loss}
 
 
-def run(subject: Subject, cells: Cells, *, task: str, objective: Objective, budget: Budget, seed: int, **study: str) -> None:
+def run(subject: Subject, cells: Cells, study: dict[str, str], *, task: str, objective: Objective, seed: int) -> None:
     """Run the trials of one task that are not done, each at the size of the real one."""
     config = ExtractConfig(masks=masks_for(objective), knowledge_gate=False, n_validation_pairs=N_VALIDATION_PAIRS, seed=seed)
     real = prepare_search(subject.model, find_task(task), subject.tokenizer, subject.means(), config=config)
-    key = {"task": task, "objective": objective.name, "seed": seed, **study}
+    key, budget = {"task": task, "objective": objective.name, "seed": seed, **study}, Budget[study["budget"]]
     n_nodes = cells.run(partial(real_trial, real, budget=budget), kind=REAL, **key)["n_nodes"]
     for kind, search in nonsense(subject, real, seed=seed):
         cells.run(partial(trial, search, n_nodes, budget=budget), kind=kind, **key)
@@ -86,12 +86,12 @@ def main() -> None:
     parser = study_parser(__doc__, study="faithful", objectives=list(Objective.__members__))
     parser.add_argument("--budget", default="standard", choices=Budget.__members__)
     options = parser.parse_args()
-    study, budget = {"checkpoint": options.checkpoint, "budget": options.budget}, Budget[options.budget]
+    study = {"checkpoint": options.checkpoint, "budget": options.budget}
     subject, cells = subject_of(DEFAULT_RUN, options.checkpoint), Cells(options.out)
     for seed in range(options.seeds):
         for objective in map(Objective.__getitem__, options.objectives):
             for task in options.tasks or known_tasks(subject):
-                run(subject, cells, task=task, objective=objective, budget=budget, seed=seed, **study)
+                run(subject, cells, study, task=task, objective=objective, seed=seed)
     print(table(cells.select(**study)))
 
 
