@@ -1,15 +1,17 @@
 """Clean-up: nodes and edges whose removal leaves the validation loss under the target are removed, until there is none.
 
-The paper's authors did it by hand (Gao et al. 2025, section 2.2). Pieces are tried one by one from the answer back to the
-tokens, as in ACDC (Conmy et al. 2023), round after round, and what is not needed goes at once. First a glance decides what to
-keep: most pieces show on a few prompts that they are needed. When nothing goes any more, every piece is tried in earnest; when
-each has been since the last one went, what was measured on the way is the circuit's certificate: without each single node and
-without each single edge the loss is at least so much, all of it above the target.
+The paper's authors did it by hand (Gao et al. 2025, section 2.2). Pieces are tried from the answer back to the tokens, as in
+ACDC (Conmy et al. 2023), a few at once but each by itself, round after round; of those that are not needed the first goes, and
+the others are tried again without it. First a glance decides what to keep: most pieces show on a few prompts that they are
+needed. When nothing goes any more, every piece is tried in earnest; when each has been since the last one went, what was
+measured on the way is the circuit's certificate: without each single node and without each single edge the loss is at least so
+much, all of it above the target.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from math import inf
 from typing import NamedTuple, Protocol
 
 from sparse_circuits.circuits.edges import Edge
@@ -19,14 +21,20 @@ from sparse_circuits.model import Node
 Piece = Node | Edge
 
 
-class Loss(Protocol):
+N_AT_ONCE = 2
+"""Pieces that are tried side by side, on however many cores, so that the circuit does not depend on the machine."""
+
+
+class Losses(Protocol):
     """Measures subgraphs that differ little from one that has run."""
 
-    def __call__(self, subgraph: Subgraph, *, proven: bool = True) -> float:
-        """Return the largest validation loss of a subgraph's runs, in nats; where it misses the target, as much as shows it.
+    def __call__(self, subgraphs: Sequence[Subgraph], *, proven: bool = True) -> list[float | None]:
+        """Return the largest validation loss of each subgraph's runs, in nats; where it misses the target, as much as shows it.
+
+        Behind the first that reaches the target, None for those that are not known to miss it.
 
         Args:
-            subgraph: to measure.
+            subgraphs: to measure.
             proven: whether a miss is proven, or prompts that have not run are taken to be as they were.
         """
         ...
@@ -40,7 +48,7 @@ class Cleaned(NamedTuple):
     """The certificate: what the validation loss is at least, without each node and each edge."""
 
 
-def clean_up(subgraph: Subgraph, near: Callable[[Subgraph], Loss], *, target_loss: float) -> Cleaned:
+def clean_up(subgraph: Subgraph, near: Callable[[Subgraph], Losses], *, target_loss: float) -> Cleaned:
     """Remove what is not needed, until the loss without any single piece exceeds the target.
 
     Args:
@@ -52,17 +60,19 @@ def clean_up(subgraph: Subgraph, near: Callable[[Subgraph], Loss], *, target_los
     return _cleaned(at_a_glance.subgraph, near, target_loss=target_loss, proven=True)
 
 
-def _cleaned(subgraph: Subgraph, near: Callable[[Subgraph], Loss], *, target_loss: float, proven: bool) -> Cleaned:
+def _cleaned(subgraph: Subgraph, near: Callable[[Subgraph], Losses], *, target_loss: float, proven: bool) -> Cleaned:
     measured: dict[frozenset[Piece], float] = {}
     while untried := [piece for piece in from_the_answer_back(subgraph) if _left(subgraph.without(piece)) not in measured]:
-        loss_of = near(subgraph)
-        for piece in untried:
-            smaller = subgraph.without(piece)
-            if smaller == subgraph or _left(smaller) in measured:  # went with another, or leaves what another leaves
-                continue
-            loss = measured[_left(smaller)] = loss_of(smaller, proven=proven)
-            if loss <= target_loss:
-                subgraph = smaller
+        losses_of = near(subgraph)
+        while untried:
+            window, untried = untried[:N_AT_ONCE], untried[N_AT_ONCE:]
+            # Not what went with another; once where two leave the same.
+            trials = {_left(part): (piece, part) for piece in window if (part := subgraph.without(piece)) != subgraph}
+            trials = {left: trial for left, trial in trials.items() if left not in measured}
+            losses = losses_of([part for _, part in trials.values()], proven=proven)
+            measured |= {left: loss for left, loss in zip(trials, losses, strict=True) if loss is not None}
+            subgraph = next((part for left, (_, part) in trials.items() if measured.get(left, inf) <= target_loss), subgraph)
+            untried = [piece for left, (piece, _) in trials.items() if left not in measured] + untried
     return Cleaned(subgraph, {piece: measured[_left(subgraph.without(piece))] for piece in subgraph.pieces()})
 
 

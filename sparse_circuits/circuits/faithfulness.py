@@ -82,7 +82,12 @@ def assess(search: Search, found: Found, tokenizer: Tokenizer, *, config: CardCo
         found: the circuit.
         tokenizer: to tell families of prompts apart.
         config: how many draws; all of them said.
+
+    Raises:
+        UserError: the number of partial draws is left to a budget.
     """
+    if config.n_partial is None:
+        raise UserError("card.n_partial is None, which only extract can fill in from its budget: give a number of draws.")
     model, batch, subgraph = search.model, search.pairs.held_out, found.subgraph
     taps = subgraph_taps(model, subgraph, search.means)
     return Card(

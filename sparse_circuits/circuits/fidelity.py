@@ -18,11 +18,21 @@ from sparse_circuits.circuits.ablate import chain
 from sparse_circuits.circuits.activations import prompt_activations
 from sparse_circuits.circuits.card import Interchange, NodeFidelity
 from sparse_circuits.circuits.correlation import correlation
-from sparse_circuits.circuits.margin import PROMPTS_AT_ONCE, TapsOf, answer_margins, chunks, record_chunk
+from sparse_circuits.circuits.margin import (
+    PROMPTS_AT_ONCE,
+    Chunk,
+    Start,
+    answer_margins,
+    chunks,
+    record_chunk,
+    residual_streams,
+    site_before,
+)
 from sparse_circuits.circuits.nodes import Channels, list_nodes
 from sparse_circuits.circuits.side_by_side import side_by_side
 from sparse_circuits.kernels.sink_attention.reference import attention_pattern
 from sparse_circuits.model import Node, Transformer, record
+from sparse_circuits.model.sites import FINAL
 from sparse_circuits.model.taps import NO_TAPS, Taps
 from sparse_circuits.tasks import PairBatch, right_margins
 from sparse_circuits.tasks.calibrate import Calibration
@@ -91,13 +101,16 @@ def interchange(model: Transformer, batch: PairBatch, nodes: Channels, taps: Tap
     On the first 24 pairs: two runs of the circuit and of the model for every node are many.
     """
     batch = batch.select(torch.arange(min(N_INTERCHANGED, batch.n_pairs), device=batch.last.device))
-    runs = ((taps, calibration), (NO_TAPS, Calibration()))
-    before = [calibrated(answer_margins(model, batch, taps=own)) for own, calibrated in runs]
-    swappers = [_swapper(model, batch, list(nodes), own) for own, _ in runs]
+    calibrations = (calibration, Calibration())
+    margins_of = [_swapped(model, batch, list(nodes), own) for own in (taps, NO_TAPS)]
+
+    def answers(swapped: Channels) -> list[Tensor]:
+        return [calibrated(margins(swapped)) for calibrated, margins in zip(calibrations, margins_of, strict=True)]
 
     def shifts(swapped: Channels) -> list[Tensor]:
-        after = [answer_margins(model, batch, taps=swapper(swapped)) for swapper in swappers]
-        return [calibrated(late) - early for (_, calibrated), late, early in zip(runs, after, before, strict=True)]
+        return [late - early for late, early in zip(answers(swapped), before, strict=True)]
+
+    before = answers({})
 
     towards_other = -right_margins(torch.ones_like(before[0]))
 
@@ -116,22 +129,31 @@ def interchange(model: Transformer, batch: PairBatch, nodes: Channels, taps: Tap
     )
 
 
-def _swapper(model: Transformer, batch: PairBatch, sites: list[str], taps: Taps) -> Callable[[Channels], TapsOf]:
-    """Return what makes taps under which nodes of these sites take the activations of the pair's other prompt."""
-    others_of = {}
-    for chunk in chunks(batch):
-        values = record_chunk(model, chunk, sites, taps=taps, at_ends=True)
-        others_of[int(chunk.numbers[0])] = {site: chunk.rows.swapped(value) for site, value in values.items()}
+def _swapped(model: Transformer, batch: PairBatch, sites: list[str], taps: Taps) -> Callable[[Channels], Tensor]:
+    """Return what gives the margins of a run in which nodes of these sites take the activations of the pair's other prompt.
 
-    def swapped(channels: Channels) -> TapsOf:
+    Such a run differs from the one under the taps alone only from the first site that has swapped nodes.
+    """
+    others_of, starts_of = {}, {}
+    for chunk in chunks(batch):
+        first = int(chunk.numbers[0])
+        values = record_chunk(model, chunk, sites, taps=taps, at_ends=True)
+        others_of[first] = {site: chunk.rows.swapped(value) for site, value in values.items()}
+        starts_of[first] = residual_streams(model, chunk, taps=taps)
+
+    def margins(channels: Channels) -> Float[Tensor, " n_prompts"]:
         def taps_of(pairs: Int[Tensor, " n_rows"]) -> Taps:
             values = others_of[int(pairs[0])]
             # Before the circuit's own taps: what cuts an edge has to see the swapped source.
             return chain({site: _taking(values[site], channels[site]) for site in channels}, taps)
 
-        return taps_of
+        def start(chunk: Chunk) -> Start:
+            starts = starts_of[int(chunk.numbers[0])]
+            return starts[site_before(next(iter(channels), FINAL), starts)]
 
-    return swapped
+        return answer_margins(model, batch, taps=taps_of, start=start)
+
+    return margins
 
 
 def _taking(other: Tensor, channels: Iterable[int]) -> Callable[[Tensor], Tensor]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from functools import partial
 from typing import NamedTuple
 
 import torch
@@ -62,7 +61,13 @@ def pooled(margins: Float[Tensor, "n_runs n_prompts"]) -> Float[Tensor, " n_runs
     return rearrange(margins, "run (side pair) -> (side run pair)", side=2)
 
 
-def answer_margins(model: Transformer, batch: PairBatch, *, taps: Taps | TapsOf | None = None) -> Float[Tensor, " n_prompts"]:
+def answer_margins(
+    model: Transformer,
+    batch: PairBatch,
+    *,
+    taps: Taps | TapsOf | None = None,
+    start: Callable[[Chunk], Start] | None = None,
+) -> Float[Tensor, " n_prompts"]:
     """Return for every prompt the log odds of the positive answer against the negative one.
 
     Pairs of similar length run together, so that little is spent on padding. Differentiable where gradients are on; where they
@@ -70,8 +75,13 @@ def answer_margins(model: Transformer, batch: PairBatch, *, taps: Taps | TapsOf 
 
     Args:
         taps: the same for all pairs, or made for some of them at a time.
+        start: where each part of an earlier run is taken up; None: from the tokens.
     """
-    parts, margins_of = list(chunks(batch)), partial(chunk_margins, model, taps=taps)
+    parts = list(chunks(batch))
+
+    def margins_of(chunk: Chunk) -> Float[Tensor, " n_prompts"]:
+        return chunk_margins(model, chunk, taps=taps, start=start and start(chunk))
+
     # Threads know nothing of the caller's graph and autocast.
     is_plain = torch.is_grad_enabled() or torch.is_autocast_enabled(batch.tokens.device.type)
     margins = map(margins_of, parts) if is_plain else side_by_side(margins_of, parts, device=batch.tokens.device)
@@ -105,6 +115,17 @@ def residual_streams(model: Transformer, chunk: Chunk, *, taps: Taps | TapsOf) -
     """Return the residual stream before every sublayer, to take a run of the chunk up there."""
     sites = [site for site in residual_sites(model.config) if site != FINAL]
     return {site: Start(site, value) for site, value in record_chunk(model, chunk, sites, taps=taps).items()}
+
+
+def site_before(site: str, starts: Iterable[str]) -> str:
+    """Return where to take up a run that changes nothing before this node site: where its sublayer reads the stream.
+
+    The last norm's is taken up before the last sublayer.
+    """
+    if site == FINAL:
+        return list(starts)[-1]
+    layer, sublayer, _ = site.split(".")
+    return f"{layer}.{'resid_in' if sublayer == 'attn' else 'resid_mid'}"
 
 
 def _taps_for(chunk: Chunk, taps: Taps | TapsOf | None) -> Taps | None:

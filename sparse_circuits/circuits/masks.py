@@ -26,7 +26,7 @@ class MaskConfig:
     """Steps of mask learning on edges; 0 leaves all edges among the kept nodes to the clean-up."""
     n_pairs: int = 16
     """Pairs in one step, twice as many prompts (the paper: 64)."""
-    k_coef: float = 2e-3
+    k_coef: float = 1e-3
     """Cost of one node or edge, in nats of task loss (the paper's search centre: 1e-4, for far larger models)."""
     init_noise_bias: float = 0.1
     """Mean of the initial mask parameters."""
@@ -34,7 +34,7 @@ class MaskConfig:
     """Standard deviation of the initial mask parameters."""
     heaviside_temp: float = 1.0
     """Temperature of the step's surrogate gradient."""
-    lr: float = 2e-2
+    lr: float = 1e-2
     """Peak learning rate of AdamW (the paper's search centre: 3e-3, for more steps)."""
     weight_decay: float = 1e-3
     """Decoupled decay of the mask parameters."""

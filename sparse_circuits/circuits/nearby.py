@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import partial
 from itertools import islice
 from typing import TYPE_CHECKING
@@ -11,12 +12,10 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from sparse_circuits.circuits.branch import row_lengths
-from sparse_circuits.circuits.clean_up import Piece
 from sparse_circuits.circuits.edges import Edge
-from sparse_circuits.circuits.margin import chunk_margins, chunks, residual_streams
+from sparse_circuits.circuits.margin import chunk_margins, chunks, residual_streams, site_before
 from sparse_circuits.circuits.side_by_side import side_by_side
 from sparse_circuits.circuits.subgraph import Subgraph
-from sparse_circuits.model.sites import FINAL
 from sparse_circuits.tasks import PairBatch, task_losses
 from sparse_circuits.tasks.calibrate import Calibration
 
@@ -56,14 +55,29 @@ class Nearby:
         """Return what some prompts' losses come to in the mean over all."""
         return losses.double().sum().item() / len(self._batch.last)
 
-    def __call__(self, subgraph: Subgraph, *, proven: bool = True) -> float:
-        """Return the largest validation loss of the subgraph's runs, as clean_up.py asks for it."""
-        worst = 0.0
-        for run in self.runs:
-            worst = max(worst, self._loss(subgraph, run, proven=proven))
-            if worst > self.search.target_loss:
+    def losses(self, subgraphs: Sequence[Subgraph], *, proven: bool = True) -> list[float | None]:
+        """Return the largest validation loss of each subgraph's runs, as clean_up.py asks for it."""
+        target, (worst, *rest) = self.search.target_loss, self.runs
+        # Most miss the target in the run that is closest to missing; of the others only the first is of use.
+        first = side_by_side(partial(self._loss, run=worst, proven=proven), subgraphs, device=self.search.device)
+        losses: list[float | None] = list(first)
+        for place, subgraph in enumerate(subgraphs):
+            if losses[place] <= target:
+                losses[place] = self._largest(losses[place], subgraph, rest, proven=proven)
+                if losses[place] <= target:
+                    return [*losses[: place + 1], *(loss if loss > target else None for loss in losses[place + 1 :])]
+        return losses
+
+    def loss(self, subgraph: Subgraph) -> float:
+        """Return the largest validation loss of one subgraph's runs; where it misses the target, as much as proves it."""
+        return self._largest(0.0, subgraph, self.runs, proven=True)
+
+    def _largest(self, loss: float, subgraph: Subgraph, runs: Sequence[int], *, proven: bool) -> float:
+        for run in runs:
+            loss = max(loss, self._loss(subgraph, run, proven=proven))
+            if loss > self.search.target_loss:
                 break
-        return worst
+        return loss
 
     def _loss(self, subgraph: Subgraph, run: int, *, proven: bool) -> float:
         """Return the loss of a run, or as much of it as is more than the target."""
@@ -89,13 +103,5 @@ class Nearby:
     def _first_difference(self, subgraph: Subgraph) -> str:
         """Return the residual site before the first sublayer in which the subgraph is another."""
         changed = self.pieces.symmetric_difference(subgraph.pieces())
-        return min((_site_before(piece, self.sites) for piece in changed), key=self.sites.index, default=self.sites[-1])
-
-
-def _site_before(piece: Piece, sites: list[str]) -> str:
-    """Return where the stream is read by the sublayer of a piece; the last norm's is taken up before the last sublayer."""
-    site = piece.target.site if isinstance(piece, Edge) else piece.site
-    if site == FINAL:
-        return sites[-1]
-    layer, sublayer, _ = site.split(".")
-    return f"{layer}.{'resid_in' if sublayer == 'attn' else 'resid_mid'}"
+        sites = (piece.target.site if isinstance(piece, Edge) else piece.site for piece in changed)
+        return min((site_before(site, self.sites) for site in sites), key=self.sites.index, default=self.sites[-1])

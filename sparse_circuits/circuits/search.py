@@ -159,10 +159,10 @@ class Search:
     def _clean(self, subgraph: Subgraph, calibration: Calibration) -> Cleaned:
         """Remove and merge by turns, until there is neither anything to remove nor to merge."""
         while True:
-            cleaned = clean_up(subgraph, lambda base: Nearby(self, base, calibration), target_loss=self.target_loss)
+            cleaned = clean_up(subgraph, lambda base: Nearby(self, base, calibration).losses, target_loss=self.target_loss)
             if not (redundant := proportional(self.model, cleaned.subgraph, self.means)):
                 return cleaned
-            loss_of = Nearby(self, cleaned.subgraph, calibration)
+            loss_of = Nearby(self, cleaned.subgraph, calibration).loss
             subgraph = merge_redundant(cleaned.subgraph, redundant, loss_of, target_loss=self.target_loss)
             if subgraph == cleaned.subgraph:
                 return cleaned

@@ -5,13 +5,18 @@ The operations of small models are too small to gain from a second thread. On a 
 
 from __future__ import annotations
 
+import sys
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
+from functools import cache
 from itertools import islice
 from typing import TypeVar
 
 import torch
+
+SWITCH = 5e-4
+"""Seconds after which a thread that waits for the interpreter gets it; operations take about as long."""
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -29,13 +34,22 @@ def side_by_side(function: Callable[[Item], Result], items: Iterable[Item], *, d
     if device.type != "cpu" or n_threads == 1:
         yield from map(call, items)
         return
+    switch, pool = sys.getswitchinterval(), _threads(n_threads)
     torch.set_num_threads(1)
+    sys.setswitchinterval(SWITCH)
+    rest = iter(items)
+    begun = deque(pool.submit(call, item) for item in islice(rest, n_threads))
     try:
-        with ThreadPoolExecutor(n_threads) as pool:
-            rest = iter(items)
-            begun = deque(pool.submit(call, item) for item in islice(rest, n_threads))
-            while begun:
-                yield begun.popleft().result()
-                begun.extend(pool.submit(call, item) for item in islice(rest, 1))
+        while begun:
+            yield begun.popleft().result()
+            begun.extend(pool.submit(call, item) for item in islice(rest, 1))
     finally:
+        wait(begun)
         torch.set_num_threads(n_threads)
+        sys.setswitchinterval(switch)
+
+
+@cache
+def _threads(n_threads: int) -> ThreadPoolExecutor:
+    """Return threads that stay: what each sets up in its first operations is set up once."""
+    return ThreadPoolExecutor(n_threads)

@@ -1,13 +1,13 @@
 """Clean-up: whatever the loss, it ends in a circuit in which every piece is needed, and says what each is worth."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from itertools import pairwise
 from zlib import crc32
 
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sparse_circuits.circuits.clean_up import Cleaned, Loss, Piece, clean_up, from_the_answer_back
+from sparse_circuits.circuits.clean_up import Cleaned, Losses, Piece, clean_up, from_the_answer_back
 from sparse_circuits.circuits.edges import Edge
 from sparse_circuits.circuits.subgraph import Subgraph
 from sparse_circuits.model import Node
@@ -31,12 +31,14 @@ LossOfPieces = Callable[[frozenset], float]
 def cleaned(
     loss_of: LossOfPieces, target_loss: float, subgraph: Subgraph = WHOLE, glance: LossOfPieces | None = None
 ) -> Cleaned:
-    def near(base: Subgraph) -> Loss:
-        def loss(part: Subgraph, *, proven: bool = True) -> float:
-            assert set(part.pieces()) < set(base.pieces())
-            return (loss_of if proven or glance is None else glance)(frozenset(part.pieces()))
+    def near(base: Subgraph) -> Losses:
+        def losses(parts: Sequence[Subgraph], *, proven: bool = True) -> list[float | None]:
+            assert all(set(part.pieces()) < set(base.pieces()) for part in parts)
+            found = [(loss_of if proven or glance is None else glance)(frozenset(part.pieces())) for part in parts]
+            first = next((place for place, loss in enumerate(found) if loss <= target_loss), len(found))
+            return [loss if place <= first or loss > target_loss else None for place, loss in enumerate(found)]
 
-        return loss
+        return losses
 
     return clean_up(subgraph, near, target_loss=target_loss)
 

@@ -214,6 +214,11 @@ def test_what_needs_pretraining_tokens_or_was_not_asked_for_is_left_out(
     assert names(without) == everything - {"random_weights", "resample"}
 
 
+def test_how_many_partial_draws_has_to_be_said(search: Search, found: Found, tokenizer: Tokenizer) -> None:
+    with pytest.raises(UserError, match="card.n_partial is None"):
+        assess(search, found, tokenizer, config=CardConfig())
+
+
 def test_the_toys_circuit_is_small_sufficient_and_necessary(circuit: Circuit) -> None:
     card = circuit.card
     assert card["model"].accuracy == 1.0 and card["model"].loss < 0.1

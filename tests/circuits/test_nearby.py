@@ -15,7 +15,7 @@ from sparse_circuits.circuits.subgraph import Subgraph
 from sparse_circuits.model import node_sites, site_width
 from sparse_circuits.tasks import task_losses
 from sparse_circuits.tasks.calibrate import Calibration
-from tests.circuits.planted import CHEAT, planted_search
+from tests.circuits.planted import CHEAT, HONEST, planted_search
 from tests.circuits.random_pairs import random_pairs
 from tests.circuits.test_edges import CONFIG, some_nodes, sparse_model
 
@@ -36,11 +36,11 @@ def test_what_is_near_is_taken_up_where_it_differs_and_comes_to_the_same(changes
     for part in [subgraph, *(subgraph.without(piece) for piece in list(subgraph.pieces())[::12])]:
         largest = max(losses_of(search, calibration, part))
         search.target_loss = 100.0
-        assert near(part) == pytest.approx(largest, abs=1e-6)
+        assert near.loss(part) == pytest.approx(largest, abs=1e-6)
         for search.target_loss in (largest - 1e-3, largest / 4):
-            assert search.target_loss < near(part) < largest + 1e-6
+            assert search.target_loss < near.loss(part) < largest + 1e-6
     search.target_loss = 100.0
-    assert near(subgraph.without(*subgraph.pieces())) != pytest.approx(near(subgraph), abs=1e-3)
+    assert near.loss(subgraph.without(*subgraph.pieces())) != pytest.approx(near.loss(subgraph), abs=1e-3)
 
 
 def test_a_miss_is_proved_by_the_worst_pairs_of_the_run_that_is_closest_to_it() -> None:
@@ -54,9 +54,9 @@ def test_a_miss_is_proved_by_the_worst_pairs_of_the_run_that_is_closest_to_it() 
     worst = of_pairs[(of_pairs / row_lengths(search.pairs.validation)).argsort(descending=True)]
     of_chunks = [some.sum().item() for some in worst.split(PAIRS_AT_ONCE)]
     search.target_loss = of_chunks[0] - 1e-3
-    assert near(subgraph) == pytest.approx(of_chunks[0], abs=1e-6)
+    assert near.loss(subgraph) == pytest.approx(of_chunks[0], abs=1e-6)
     search.target_loss = of_chunks[0] + 1e-3
-    assert near(subgraph) == pytest.approx(sum(of_chunks[:2]), abs=1e-6)
+    assert near.loss(subgraph) == pytest.approx(sum(of_chunks[:2]), abs=1e-6)
 
 
 def test_without_proof_a_miss_shows_on_the_first_pairs_of_the_worst_run() -> None:
@@ -70,6 +70,22 @@ def test_without_proof_a_miss_shows_on_the_first_pairs_of_the_worst_run() -> Non
     rest = before[order[PAIRS_AT_ONCE:]].sum().item()
     at_first = after[order[:PAIRS_AT_ONCE]].sum().item() + rest
     search.target_loss = at_first - 1e-3
-    assert near(smaller, proven=False) == pytest.approx(at_first, abs=1e-6) and rest > 0.1
+    assert near.losses([smaller], proven=False)[0] == pytest.approx(at_first, abs=1e-6) and rest > 0.1
     search.target_loss = 100.0
-    assert near(smaller, proven=False) == pytest.approx(near(smaller), abs=1e-6)
+    assert near.losses([smaller], proven=False)[0] == pytest.approx(near.loss(smaller), abs=1e-6)
+
+
+def test_of_several_the_first_that_reaches_the_target_is_measured_and_of_the_others_what_misses_it() -> None:
+    search = planted_search(MaskConfig(), n_validation_pairs=20)
+    whole = Subgraph.whole(search.model, HONEST)
+    near = Nearby(search, whole, Calibration())
+    parts = [whole.without(piece) for piece in whole.pieces()]
+    search.target_loss = 100.0
+    losses = [near.loss(part) for part in parts]
+    order = sorted(range(len(parts)), key=lambda place: -losses[place])
+    worst, good, also_good = order[0], *order[-2:]
+    search.target_loss = losses[good] + 1e-6
+    several = [parts[place] for place in (worst, good, worst, also_good)]
+    missed, reached, missed_again, unknown = near.losses(several)
+    assert missed == missed_again > search.target_loss > reached == pytest.approx(losses[good], abs=1e-6)
+    assert unknown is None
