@@ -215,7 +215,7 @@ def test_what_needs_pretraining_tokens_or_was_not_asked_for_is_left_out(
 
 
 def test_how_many_partial_draws_has_to_be_said(search: Search, found: Found, tokenizer: Tokenizer) -> None:
-    with pytest.raises(UserError, match="card.n_partial is None"):
+    with pytest.raises(UserError, match="n_partial is None"):
         assess(search, found, tokenizer, config=CardConfig())
 
 
