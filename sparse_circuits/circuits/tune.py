@@ -63,6 +63,8 @@ SHARES = (0.25, 0.5, 1.0)
 """Of the steps, at the rungs of successive halving."""
 REDUCTION = 3
 """One trial in so many climbs to the next rung."""
+IN_REACH = 2.0
+"""A finalist has at most so many times the edges of the best: what is far behind takes a long clean-up, and is left behind."""
 
 CENTRES = {
     "k_coef": 1e-4,
@@ -96,7 +98,7 @@ class TuneConfig:
     n_workers: int = 1
     """Processes that run trials side by side; with several, the order of the trials is no longer the same every time."""
     n_finalists: int = 3
-    """Best trials that are refined and held to the card; the fewest edges among those that hold are kept."""
+    """Best trials, at most, that are refined and held to the card; the fewest edges among those that hold are kept."""
 
     def __post_init__(self) -> None:
         check_counts(vars(self), "n_workers", "n_finalists", of="tune.")
@@ -116,7 +118,8 @@ def candidates(search: Search, config: TuneConfig, *, storage: Path | None = Non
     study = _run_trials(search, config, storage)
     finished = sorted((trial for trial in study.trials if trial.value is not None), key=lambda trial: trial.value)
     for trial in finished[: config.n_finalists]:
-        yield mask_config(search.config, trial.params)
+        if trial.value <= IN_REACH * finished[0].value:
+            yield mask_config(search.config, trial.params)
 
 
 def mask_config(config: MaskConfig, parameters: dict[str, float]) -> MaskConfig:

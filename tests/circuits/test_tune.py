@@ -47,8 +47,20 @@ def test_begins_with_the_papers_centres_and_ends_with_the_best_first(
     assert len(quick_trials) == tune.EFFORT[Budget.standard].n_trials
     assert quick_trials[0] == CENTRES
     assert quick_trials[1]["lr"] == search.config.lr and quick_trials[1]["k_coef"] == search.config.k_coef
-    assert [config.lr for config in found] == sorted(trial["lr"] for trial in quick_trials)[: STANDARD.n_finalists]
+    best = sorted(trial["lr"] for trial in quick_trials)[: STANDARD.n_finalists]
+    assert [config.lr for config in found] == [lr for lr in best if lr <= tune.IN_REACH * best[0]]
     assert all(config.objective is search.config.objective and config.n_steps == search.config.n_steps for config in found)
+
+
+def test_what_needs_far_more_edges_than_the_best_is_no_finalist(search: Search, monkeypatch: pytest.MonkeyPatch) -> None:
+    def by_number(search: Search, trial: optuna.Trial) -> float:
+        for name, bounds in RANGES.items():
+            trial.suggest_float(name, *bounds, log=True)
+        return [30.0, 10.0, 20.0, 21.0][min(trial.number, 3)]
+
+    monkeypatch.setattr(tune, "n_edges", by_number)
+    found = list(candidates(search, STANDARD))
+    assert len(found) == 2 and found[0].lr == pytest.approx(search.config.lr)
 
 
 def test_every_hyper_parameter_reaches_the_masks() -> None:
