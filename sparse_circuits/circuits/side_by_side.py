@@ -5,6 +5,7 @@ The operations of small models are too small to gain from a second thread. On a 
 
 from __future__ import annotations
 
+import os
 import sys
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
@@ -37,9 +38,9 @@ def side_by_side(function: Callable[[Item], Result], items: Iterable[Item], *, d
     switch, pool = sys.getswitchinterval(), _threads(n_threads)
     torch.set_num_threads(1)
     sys.setswitchinterval(SWITCH)
-    rest = iter(items)
-    begun = deque(pool.submit(call, item) for item in islice(rest, n_threads))
+    rest, begun = iter(items), deque()
     try:
+        begun.extend(pool.submit(call, item) for item in islice(rest, n_threads))
         while begun:
             yield begun.popleft().result()
             begun.extend(pool.submit(call, item) for item in islice(rest, 1))
@@ -53,3 +54,7 @@ def side_by_side(function: Callable[[Item], Result], items: Iterable[Item], *, d
 def _threads(n_threads: int) -> ThreadPoolExecutor:
     """Return threads that stay: what each sets up in its first operations is set up once."""
     return ThreadPoolExecutor(n_threads)
+
+
+if hasattr(os, "register_at_fork"):  # a forked process has the pool and none of its threads: it would wait for ever
+    os.register_at_fork(after_in_child=_threads.cache_clear)

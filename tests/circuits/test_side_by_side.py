@@ -1,7 +1,9 @@
 """Side by side: the same results in the same order, on one thread each, and nothing done that is not asked for."""
 
+import os
 import threading
 import time
+from multiprocessing import get_context
 
 import pytest
 import torch
@@ -51,3 +53,16 @@ def test_an_error_is_the_callers_and_threads_come_back(n_threads: int) -> None:
     with pytest.raises(ZeroDivisionError):
         list(side_by_side(lambda item: 1 // item, [1, 0], device=CPU))
     assert torch.get_num_threads() == n_threads
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this system")
+def test_a_forked_process_has_threads_of_its_own(n_threads: int) -> None:
+    def work() -> None:
+        assert list(side_by_side(lambda item: -item, range(4), device=CPU)) == [0, -1, -2, -3]
+
+    work()
+    child = get_context("fork").Process(target=work)
+    child.start()
+    child.join(60)
+    child.kill()
+    assert child.exitcode == 0
