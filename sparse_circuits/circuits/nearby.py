@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import partial
 from itertools import islice
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 from jaxtyping import Float, Int
@@ -16,6 +16,7 @@ from sparse_circuits.circuits.edges import Edge
 from sparse_circuits.circuits.margin import chunk_margins, chunks, residual_streams, site_before
 from sparse_circuits.circuits.side_by_side import side_by_side
 from sparse_circuits.circuits.subgraph import Subgraph
+from sparse_circuits.model import Node
 from sparse_circuits.tasks import PairBatch, task_losses
 from sparse_circuits.tasks.calibrate import Calibration
 
@@ -23,12 +24,22 @@ if TYPE_CHECKING:
     from sparse_circuits.circuits.search import Search
 
 
+class Measured(NamedTuple):
+    """What a run loses."""
+
+    loss: float
+    """In the mean over all prompts, or as much of it as is more than the target."""
+    of_chunks: list[float]
+    """What those that have run come to in this mean."""
+
+
 class Nearby:
     """Judges subgraphs that differ in a few pieces from one that has run: all before these is taken from there.
 
     No loss of a prompt is below 0, so that some prompts of one run can prove that it misses the target: the run that is closest
     to missing comes first, in every run the pairs of most loss for their length, and what the proof does not need is spared.
-    Without proof it is enough that a run misses the target if the other pairs lose what they lost before.
+    Without proof it is enough that a run misses the target if the other pairs lose what they lost before; a proof goes on from
+    there.
     """
 
     @torch.no_grad()
@@ -46,6 +57,7 @@ class Nearby:
             for taps, some in zip(search.runs(base), self.chunks, strict=True)
         ]
         self.sites = list(self.streams[0][0])
+        self.measured: dict[tuple[frozenset[Node | Edge], int], list[float]] = {}
 
     def _hardest_first(self, losses: Float[Tensor, " n_prompts"]) -> Int[Tensor, " n_pairs"]:
         of_pairs = losses.unflatten(0, (2, -1)).sum(0)
@@ -56,31 +68,31 @@ class Nearby:
         return losses.double().sum().item() / len(self._batch.last)
 
     def losses(self, subgraphs: Sequence[Subgraph], *, proven: bool = True) -> list[float | None]:
-        """Return the largest validation loss of each subgraph's runs, as clean_up.py asks for it."""
+        """Return the largest validation loss of each subgraph's runs, as clean_up.py asks for it.
+
+        What the first that reaches the target loses is what others, without proof, are taken to lose from then on.
+        """
         target, (worst, *rest) = self.search.target_loss, self.runs
         # Most miss the target in the run that is closest to missing; of the others only the first is of use.
-        first = side_by_side(partial(self._loss, run=worst, proven=proven), subgraphs, device=self.search.device)
-        losses: list[float | None] = list(first)
+        first = list(side_by_side(partial(self._measure, run=worst, proven=proven), subgraphs, device=self.search.device))
+        losses: list[float | None] = [measured.loss for measured in first]
         for place, subgraph in enumerate(subgraphs):
+            of_chunks = {worst: first[place].of_chunks}
+            for run in rest:
+                if losses[place] > target:
+                    break
+                loss, of_chunks[run] = self._measure(subgraph, run, proven=proven)
+                losses[place] = max(losses[place], loss)
             if losses[place] <= target:
-                losses[place] = self._largest(losses[place], subgraph, rest, proven=proven)
-                if losses[place] <= target:
-                    return [*losses[: place + 1], *(loss if loss > target else None for loss in losses[place + 1 :])]
+                self.before = [of_chunks[run] for run in range(len(of_chunks))]
+                return [*losses[: place + 1], *(loss if loss > target else None for loss in losses[place + 1 :])]
         return losses
 
     def loss(self, subgraph: Subgraph) -> float:
         """Return the largest validation loss of one subgraph's runs; where it misses the target, as much as proves it."""
-        return self._largest(0.0, subgraph, self.runs, proven=True)
+        return self.losses([subgraph])[0]
 
-    def _largest(self, loss: float, subgraph: Subgraph, runs: Sequence[int], *, proven: bool) -> float:
-        for run in runs:
-            loss = max(loss, self._loss(subgraph, run, proven=proven))
-            if loss > self.search.target_loss:
-                break
-        return loss
-
-    def _loss(self, subgraph: Subgraph, run: int, *, proven: bool) -> float:
-        """Return the loss of a run, or as much of it as is more than the target."""
+    def _measure(self, subgraph: Subgraph, run: int, *, proven: bool) -> Measured:
         site, taps = self._first_difference(subgraph), next(islice(self.search.runs(subgraph), run, None))
 
         def loss_of(number: int) -> float:
@@ -89,12 +101,17 @@ class Nearby:
             return self._share(task_losses(self.calibration(margin)))
 
         rest = [0.0 if proven else before for before in self.before[run]]
-        loss = sum(rest)
-        for more, assumed in zip(side_by_side(loss_of, range(len(rest)), device=self.search.device), rest, strict=True):
-            loss += more - assumed
-            if loss > self.search.target_loss:
-                break
-        return loss
+        of_chunks = self.measured.setdefault((frozenset(subgraph.pieces()), run), [])
+
+        def loss() -> float:
+            return sum(of_chunks) + sum(rest[len(of_chunks) :])
+
+        if not of_chunks or loss() <= self.search.target_loss:
+            for each in side_by_side(loss_of, range(len(of_chunks), len(rest)), device=self.search.device):
+                of_chunks.append(each)
+                if loss() > self.search.target_loss:
+                    break
+        return Measured(loss(), of_chunks)
 
     @property
     def _batch(self) -> PairBatch:
