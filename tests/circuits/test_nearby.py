@@ -3,9 +3,9 @@
 import pytest
 import torch
 
-from sparse_circuits.circuits import MaskConfig, Objective
+from sparse_circuits.circuits import MaskConfig, Objective, nearby
 from sparse_circuits.circuits.branch import row_lengths
-from sparse_circuits.circuits.margin import PAIRS_AT_ONCE, score
+from sparse_circuits.circuits.margin import PAIRS_AT_ONCE, chunk_margins, score
 from sparse_circuits.circuits.means import Means
 from sparse_circuits.circuits.nearby import Nearby
 from sparse_circuits.circuits.norms import Norms
@@ -89,3 +89,27 @@ def test_of_several_the_first_that_reaches_the_target_is_measured_and_of_the_oth
     missed, reached, missed_again, unknown = near.losses(several)
     assert missed == missed_again > search.target_loss > reached == pytest.approx(losses[good], abs=1e-6)
     assert unknown is None
+
+
+def test_a_glance_goes_by_the_latest_that_reached_the_target_and_a_proof_goes_on_from_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    ran = []
+    monkeypatch.setattr(nearby, "chunk_margins", lambda *args, **kwargs: ran.append(1) or chunk_margins(*args, **kwargs))
+    search = planted_search(MaskConfig(objective=Objective.full, norms=Norms.free), n_validation_pairs=80)
+    whole = Subgraph.whole(search.model, CHEAT)
+    smaller = whole.without(next(whole.pieces()))
+    near, fresh = (Nearby(search, whole, Calibration()) for _ in range(2))
+    search.target_loss = 100.0
+    exact = near.losses([smaller], proven=False)[0]
+    base = sum(fresh.before[0])
+    assert base + 0.1 < exact == pytest.approx(sum(near.before[0]), abs=1e-6)
+    search.target_loss = exact / 5 + base / 2  # more than the first of five parts, less than that and the rest of what was
+
+    def n_run(of: Nearby, *, proven: bool) -> int:
+        ran.clear()
+        assert search.target_loss < of.losses([smaller], proven=proven)[0] < exact + 1e-6
+        return len(ran)
+
+    another = Nearby(search, whole, Calibration())
+    assert [n_run(fresh, proven=False), n_run(fresh, proven=True), n_run(another, proven=True)] == [1, 1, 2]
