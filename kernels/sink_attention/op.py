@@ -20,13 +20,13 @@ from sparse_circuits.kernels.sink_attention.layout import empty_rows
 
 
 def sink_attention(
-    q: Float[Tensor, "batch n_heads pos d_head"],
+    q: Float[Tensor, "batch n_heads query d_head"],
     k: Float[Tensor, "batch n_heads pos d_head"],
     v: Float[Tensor, "batch n_heads pos d_head"],
     sink: Float[Tensor, " n_heads"] | None = None,
     *,
-    bias: Float[Tensor, "batch pos pos"] | None = None,
-) -> Float[Tensor, "batch n_heads pos d_head"]:
+    bias: Float[Tensor, "batch query pos"] | None = None,
+) -> Float[Tensor, "batch n_heads query d_head"]:
     """Attend causally with scale d_head^-1/2, the sink taking its share of each query's attention for nothing.
 
     The `cpu` backend runs in float32 also under autocast (the library's bf16 backward is slower there); without a sink it is
@@ -34,7 +34,8 @@ def sink_attention(
     attention too, through `attention_with_sink_key` if there is a sink.
 
     Args:
-        q, k, v: queries, keys and values of every head, by any strides; of two dtypes, the wider is computed in.
+        q, k, v: queries, keys and values of every head, by any strides; of two dtypes, the wider is computed in. Without a
+            bias there are as many queries as keys.
         sink: the sink's logit in each head; None for ordinary attention.
         bias: added to the scores of each query (row) and key in every head, -inf where the query does not look at the key;
             None: it looks at all up to its own. Only the `cpu` backend has a kernel for it, the others spell it out.
@@ -42,7 +43,7 @@ def sink_attention(
     Raises:
         ValueError: the shapes differ, or the `triton` backend is given heads of more than 128 channels.
     """
-    _check(q, k, v, sink)
+    _check(q, k, v, sink, bias)
     wide = torch.promote_types(torch.promote_types(q.dtype, k.dtype), v.dtype)
     run = _run if bias is None else partial(_run_biased, bias=bias)
     return run(q.to(wide), k.to(wide), v.to(wide), sink).to(q.dtype)
@@ -94,8 +95,9 @@ def attention_with_sink_key(
     return F.scaled_dot_product_attention(q, k, v, is_causal=True, scale=d_head**-0.5)[..., 1:, :d_head]
 
 
-def _check(q: Tensor, k: Tensor, v: Tensor, sink: Tensor | None) -> None:
-    if not q.shape == k.shape == v.shape:
+def _check(q: Tensor, k: Tensor, v: Tensor, sink: Tensor | None, bias: Tensor | None) -> None:
+    n_queries = k.shape[2] if bias is None else bias.shape[1]
+    if k.shape != v.shape or q.shape != (*k.shape[:2], n_queries, k.shape[3]):
         shapes = ", ".join(str(tuple(x.shape)) for x in (q, k, v))
         raise ValueError(f"Queries, keys and values must be of one shape, got {shapes}: repeat keys that queries share.")
     if sink is not None and sink.shape != q.shape[1:2]:

@@ -22,10 +22,13 @@ class Branched(NamedTuple):
 
     tokens: Int[Tensor, "n_pairs pos"]
     layout: Layout
-    ends: Int[Tensor, "n_pairs 2"]
-    """Where the answers are read: of the positive prompt, of the negative one."""
     twins: Int[Tensor, "n_pairs pos"]
     """Of every position that of the same place in the other prompt; in the shared start itself."""
+
+    @property
+    def ends(self) -> Int[Tensor, "n_pairs 2"]:
+        """Where the answers are read: of the positive prompt, of the negative one."""
+        return self.layout.ends
 
     def swapped(self, value: Shaped[Tensor, "n_pairs pos_or_2 width"]) -> Shaped[Tensor, "n_pairs pos_or_2 width"]:
         """Return what each position's twin holds, of a site's value at all positions or at the ends."""
@@ -49,7 +52,8 @@ def branched(batch: PairBatch) -> Branched:
     bias = torch.zeros(sees.shape, device=row.device).masked_fill_(~sees, float("-inf"))
     is_padding = row >= n_tokens + n_own
     twins = torch.where(is_shared | is_padding, row, torch.where(is_negative, row - n_own, row + n_own))
-    return Branched(tokens, Layout(places, bias), torch.cat([n_tokens, n_tokens + n_own], dim=1) - 1, twins)
+    ends = torch.cat([n_tokens, n_tokens + n_own], dim=1) - 1
+    return Branched(tokens, Layout(places, bias, ends), twins)
 
 
 def row_lengths(batch: PairBatch) -> Int[Tensor, " n_pairs"]:

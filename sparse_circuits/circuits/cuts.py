@@ -96,18 +96,19 @@ def _look(seen: Seen, site: str) -> Callable[[Tensor], Tensor]:
 def _cutter(model: Transformer, pairs: list[tuple[Link, Cut]], seen: Seen, stand_in: StandIn) -> Callable[[Tensor], Tensor]:
     def tap(before: Tensor) -> Tensor:
         for link, cut in pairs:
-            read = _deviation(model, link, cut, seen, stand_in)
+            read = _deviation(model, link, cut, seen, stand_in, n_pos=before.shape[1])
             before = before.index_add(-1, cut.targets, (-read @ cut.weight.to(read.dtype).mT).to(before.dtype))
         return before
 
     return tap
 
 
-def _deviation(model: Transformer, link: Link, cut: Cut, seen: Seen, stand_in: StandIn) -> Tensor:
-    """Return by how much what the reader sees of the cut sources differs from their stand-ins."""
+def _deviation(model: Transformer, link: Link, cut: Cut, seen: Seen, stand_in: StandIn, *, n_pos: int) -> Tensor:
+    """Return by how much what the reader, at so many positions, sees of the cut sources differs from their stand-ins."""
     value = seen.values[link.source]
     deviation = value - stand_in(link.source, value)
     if not _through_heads(link):
         return deviation[..., cut.sources]
     q, k = (seen.values[site] for site in _sites_before(link)[1:])
-    return model.layers[int(link.source.split(".")[0])].attn.attend(q, k, deviation, only=cut.sources)
+    attention = model.layers[int(link.source.split(".")[0])].attn
+    return attention.attend(q, k, deviation, channels=cut.sources, at_ends=n_pos < q.shape[1])

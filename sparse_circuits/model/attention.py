@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from sparse_circuits.kernels.abs_topk import abs_topk
 from sparse_circuits.kernels.sink_attention import sink_attention
 from sparse_circuits.model.config import ModelConfig
-from sparse_circuits.model.layout import current_layout
+from sparse_circuits.model.layout import current_layout, only
 from sparse_circuits.model.linear import Linear
 from sparse_circuits.model.reader import Reader
 from sparse_circuits.model.taps import Taps, held, tapped
@@ -32,12 +32,13 @@ class Attention(nn.Module):
         self.kept_out = config.survivors("attn.resid_delta", config.d_model)
 
     def forward(
-        self, residual: Float[Tensor, "batch pos d_model"], positions: Tensor | None, taps: Taps
-    ) -> Float[Tensor, "batch pos d_model"]:
-        """Return what attention adds to the residual stream."""
-        if (written := held(taps, f"{self.site}.resid_delta", residual)) is not None:
+        self, residual: Float[Tensor, "batch pos d_model"], positions: Tensor | None, taps: Taps, *, at_ends: bool = False
+    ) -> Float[Tensor, "batch pos_or_n_ends d_model"]:
+        """Return what attention adds to the residual stream, everywhere or at the ends that the layout in force names."""
+        written_at = only(residual, current_layout().ends) if at_ends else residual
+        if (written := held(taps, f"{self.site}.resid_delta", written_at)) is not None:
             return written
-        y = tapped(taps, f"{self.site}.y", self.attend(*self.project(residual, positions, taps)))
+        y = tapped(taps, f"{self.site}.y", self.attend(*self.project(residual, positions, taps), at_ends=at_ends))
         out = tapped(taps, f"{self.site}.resid_delta.pre", self.out(y))
         return tapped(taps, f"{self.site}.resid_delta", abs_topk(out, self.kept_out))
 
@@ -47,24 +48,27 @@ class Attention(nn.Module):
         k: Float[Tensor, "batch pos d_attn"],
         v: Float[Tensor, "batch pos d_attn"],
         *,
-        only: Int[Tensor, " n_only"] | None = None,
-    ) -> Float[Tensor, "batch pos d_attn_or_n_only"]:
+        channels: Int[Tensor, " n_channels"] | None = None,
+        at_ends: bool = False,
+    ) -> Float[Tensor, "batch pos_or_n_ends d_attn_or_n_channels"]:
         """Return the heads' outputs, channel for channel those of v; under a layout each position looks back as that says.
 
         Args:
             q: queries, head after head.
             k: keys.
             v: values.
-            only: the channels to return; heads that have none of them are not run.
+            channels: those to return; heads that have none of them are not run. None: all.
+            at_ends: whether to return the ends that the layout names, and no other position.
         """
-        heads, sink = [rearrange(x, "b pos (head d) -> b head pos d", head=self.n_heads) for x in (q, k, v)], self.sink
-        if only is not None:
-            head, place = (only // (q.shape[-1] // self.n_heads)).unique(return_inverse=True)
-            heads, sink = [x[:, head] for x in heads], None if sink is None else sink[head]
         layout = current_layout()
-        y = sink_attention(*heads, sink, bias=None if layout is None else layout.bias)
-        if only is not None:
-            return rearrange(y, "b head pos d -> b pos head d")[:, :, place, only % y.shape[-1]]
+        q = only(q, layout.ends) if at_ends else q
+        heads, sink = [rearrange(x, "b pos (head d) -> b head pos d", head=self.n_heads) for x in (q, k, v)], self.sink
+        if channels is not None:
+            head, place = (channels // (q.shape[-1] // self.n_heads)).unique(return_inverse=True)
+            heads, sink = [x[:, head] for x in heads], None if sink is None else sink[head]
+        y = sink_attention(*heads, sink, bias=None if layout is None else layout.bias_of(at_ends=at_ends))
+        if channels is not None:
+            return rearrange(y, "b head pos d -> b pos head d")[:, :, place, channels % y.shape[-1]]
         return rearrange(y, "b head pos d -> b pos (head d)")
 
     def project(

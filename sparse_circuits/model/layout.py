@@ -12,7 +12,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import NamedTuple
 
-from jaxtyping import Float, Int
+import torch
+from jaxtyping import Float, Int, Shaped
 from torch import Tensor
 
 
@@ -23,6 +24,18 @@ class Layout(NamedTuple):
     """The place of each token in its own text."""
     bias: Float[Tensor, "batch pos pos"]
     """Of attention: at [row, i, j] 0 where i looks back at j, itself among them, -inf elsewhere."""
+    ends: Int[Tensor, "batch n_ends"]
+    """Where each row is read, if it is not read everywhere."""
+
+    def bias_of(self, *, at_ends: bool) -> Float[Tensor, "batch pos_or_n_ends pos"]:
+        """Return the bias of every position's attention, or of the ends'."""
+        return only(self.bias, self.ends) if at_ends else self.bias
+
+
+def only(x: Shaped[Tensor, "batch pos *width"], at: Int[Tensor, " batch *n_at"]) -> Shaped[Tensor, "batch n_at *width"]:
+    """Return one position of each row, or some."""
+    at = at.view(len(at), -1)
+    return x[torch.arange(len(at), device=at.device).unsqueeze(1), at]
 
 
 class _Current(threading.local):

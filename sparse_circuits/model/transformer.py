@@ -16,7 +16,7 @@ from sparse_circuits.errors import UserError, nearest
 from sparse_circuits.kernels.next_token_loss import next_token_loss
 from sparse_circuits.model.attention import Attention
 from sparse_circuits.model.config import ModelConfig, Positions
-from sparse_circuits.model.layout import current_layout
+from sparse_circuits.model.layout import current_layout, only
 from sparse_circuits.model.mlp import MLP
 from sparse_circuits.model.norm import RMSNorm, replaced_rms
 from sparse_circuits.model.positions import position_table
@@ -80,7 +80,8 @@ class Transformer(nn.Module):
             tokens: token ids, at most n_ctx a row.
             taps: for each tapped site a function from its value (batch, pos, width) to a value of the same shape.
             at: read the logits at this position of each row only, or at these, which is much cheaper; None: at every position.
-                From the last MLP on, nothing else is computed, and taps see values (batch, 1 or n_at, width).
+                From the last MLP on, nothing else is computed, and taps see values (batch, 1 or n_at, width); under a layout,
+                whose ends these have to be, from the last attention's output on.
 
         Raises:
             UserError: more tokens than n_ctx, or a tap on a site that does not exist.
@@ -139,22 +140,25 @@ class Transformer(nn.Module):
     ) -> Tensor:
         """Run the sublayers from the residual site `start` to the one that holds the site `until`."""
         beside = self.positions(x.shape[1]) if self.config.position_width else None
-        started, last = start is None, f"{self.config.n_layers - 1}.resid_mid"
+        started, last = start is None, self.config.n_layers - 1
         for site, sublayer in self.sublayers():
             started = started or site == start
             if started:
                 x = tapped(taps, site, x)
                 if until == site:
                     return x
-                if at is not None and site == last:  # no later position looks back at these
-                    beside = None if beside is None else _only(beside.expand(*x.shape[:2], -1), at)
-                    x = _only(x, at)
-                x = x + sublayer(x, beside, taps)
+                # Behind the last keys and values no position looks back at another.
+                if at is not None and site == f"{last}.resid_in" and current_layout() is not None:
+                    written = sublayer(x, beside, taps, at_ends=True)
+                    x, beside, at = only(x, at), _only_there(beside, at), None
+                else:
+                    if at is not None and site == f"{last}.resid_mid":
+                        x, beside, at = only(x, at), _only_there(beside, at), None
+                    written = sublayer(x, beside, taps)
+                x = x + written
                 if until.startswith(sublayer.site):
                     return x
-        if at is not None and start == FINAL:
-            x = _only(x, at)
-        return tapped(taps, FINAL, x)
+        return tapped(taps, FINAL, x if at is None else only(x, at))
 
     def sublayers(self) -> Iterator[tuple[str, Attention | MLP]]:
         """Yield every sublayer with the site of the residual stream before it."""
@@ -207,7 +211,5 @@ class Transformer(nn.Module):
                 raise UserError(f'The model has no site "{site}"{nearest(site, self._sites)} to tap.')
 
 
-def _only(x: Tensor, at: Tensor) -> Tensor:
-    """Return one position of each row, or some."""
-    at = at.view(len(at), -1)
-    return x[torch.arange(len(at), device=at.device).unsqueeze(1), at]
+def _only_there(beside: Tensor | None, at: Tensor) -> Tensor | None:
+    return None if beside is None else only(beside.expand(len(at), *beside.shape[-2:]), at)

@@ -5,7 +5,7 @@ import torch
 
 from sparse_circuits.circuits.branch import branched, row_lengths
 from sparse_circuits.model import ModelConfig, Positions, Transformer, record
-from sparse_circuits.model.layout import current_layout, laid_out
+from sparse_circuits.model.layout import current_layout, laid_out, only
 from sparse_circuits.tasks import PairBatch
 from tests.circuits.random_pairs import random_pairs
 
@@ -19,7 +19,12 @@ def test_every_position_holds_what_it_holds_in_its_prompt_alone(positions: Posit
     rows = branched(batch)
     with laid_out(rows.layout):
         found, logits = record(model, rows.tokens, "*"), model(rows.tokens, at=rows.ends)
+        at_ends = record(model, rows.tokens, "*", at=rows.ends)
     torch.testing.assert_close(logits.transpose(0, 1).flatten(0, 1), model(batch.tokens, at=batch.last))
+    narrow = {site for site, value in at_ends.items() if value.shape[1] == 2}
+    assert narrow == {site for site in found if site.startswith(("1.attn.y", "1.attn.resid", "1.resid_mid", "1.mlp", "final"))}
+    for site, value in at_ends.items():
+        torch.testing.assert_close(value, only(found[site], rows.ends) if site in narrow else found[site])
     alone, covered = record(model, batch.tokens, "*"), 0
     for number in range(N_PAIRS):
         n_tokens, end = int(batch.last[number]) + 1, rows.ends[number].tolist()

@@ -105,13 +105,14 @@ def test_no_query_sees_what_comes_later(backend: Backend) -> None:
     assert torch.equal(on(backend)(q, k, v, sinks)[..., :66, :], before[..., :66, :])
 
 
+@pytest.mark.parametrize("n_queries", [9, 2])
 @pytest.mark.parametrize("has_sink", [True, False])
 @pytest.mark.parametrize("backend", BACKENDS)
-def test_scores_may_be_biased_and_keys_left_out(backend: Backend, has_sink: bool) -> None:
+def test_scores_may_be_biased_and_keys_and_queries_left_out(backend: Backend, has_sink: bool, n_queries: int) -> None:
     q, k, v, sinks = random_inputs((2, 3, 9, 8), torch.float64)
-    sink = sinks if has_sink else None
-    sees = (torch.rand(2, 9, 9) < 0.5) | torch.eye(9, dtype=torch.bool)
-    bias = torch.randn(2, 9, 9, dtype=torch.float64).masked_fill(~sees, float("-inf"))
+    q, sink = q[:, :, -n_queries:], sinks if has_sink else None
+    sees = (torch.rand(2, n_queries, 9) < 0.5) | torch.eye(9, dtype=torch.bool)[-n_queries:]
+    bias = torch.randn(2, n_queries, 9, dtype=torch.float64).masked_fill(~sees, float("-inf"))
     scores = (q @ k.mT / 8**0.5 + bias.unsqueeze(1)).exp()
     total = scores.sum(-1, keepdim=True) + (sinks.exp().view(3, 1, 1) if has_sink else 0)
     out, expected = on(backend)(q, k, v, sink, bias=bias), scores / total @ v
@@ -236,8 +237,10 @@ def test_devices_without_a_kernel_run_the_library() -> None:
 def test_refuses_what_does_not_fit() -> None:
     q, k, v, sinks = random_inputs((2, 3, 9, 8))
     with pytest.raises(ValueError, match="of one shape"):
-        op._check(q, k[:, :1], v, sinks)
+        op._check(q, k[:, :1], v, sinks, None)
+    with pytest.raises(ValueError, match="of one shape"):
+        op._check(q[:, :, :2], k, v, sinks, torch.zeros(2, 3, 9))
     with pytest.raises(ValueError, match=r"3 heads have one sink each, got sinks of shape \(2,\)"):
-        op._check(q, k, v, sinks[:2])
+        op._check(q, k, v, sinks[:2], None)
     with pytest.raises(ValueError, match="heads of up to 128 channels, got 129"):
         on(Backend.triton)(*random_inputs((1, 1, 2, 129)))

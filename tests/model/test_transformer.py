@@ -234,5 +234,5 @@ def test_some_channels_of_heads_are_those_of_all(name: str, tokens: torch.Tensor
     width = VARIANTS[name].d_attn
     q, k, v = (torch.randn(3, 10, width, dtype=torch.float64) for _ in range(3))
     only = torch.tensor([width - 1, 0, width - 3, 1])
-    found = attention.attend(q, k, v, only=only)
+    found = attention.attend(q, k, v, channels=only)
     torch.testing.assert_close(found, attention.attend(q, k, v)[..., only], rtol=1e-12, atol=1e-12)
