@@ -11,14 +11,14 @@ is one trial.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
 from experiments.cells import Cells, study_parser
 from experiments.proof import known_tasks, masks_for
 from sparse_circuits.circuits import Budget, ExtractConfig, Objective, TuneConfig
-from sparse_circuits.circuits.controls import coin_assigned, means_on_sample, random_weights, swapped
+from sparse_circuits.circuits.controls import nonsense
 from sparse_circuits.circuits.extract import prepare_search
 from sparse_circuits.circuits.faithfulness import FAILING, SUFFICIENT, equal_size, top_margins
 from sparse_circuits.circuits.margin import score
@@ -31,14 +31,6 @@ from sparse_circuits.tasks import find_task
 REAL = "real"
 N_VALIDATION_PAIRS = 128
 """With every budget, so that they differ in tuning alone."""
-
-
-def nonsense(subject: Subject, real: Search, *, seed: int) -> Iterator[tuple[str, Search]]:
-    """Yield the searches in which there is nothing to find, by kind."""
-    yield "swapped", real.on(swapped(real.pairs), seed=seed)
-    yield "coin", real.on(coin_assigned(real.pairs, subject.tokenizer, seed=seed), seed=seed)
-    model = random_weights(subject.model, seed=seed)
-    yield "random weights", real.inside(model, means_on_sample(model, subject.means().sample))
 
 
 def tuned(search: Search, budget: Budget) -> Search:
@@ -66,7 +58,7 @@ def run(subject: Subject, cells: Cells, study: dict[str, str], *, task: str, obj
     real = prepare_search(subject.model, find_task(task), subject.tokenizer, subject.means(), config=config)
     key, budget = {"task": task, "objective": objective.name, "seed": seed, **study}, Budget[study["budget"]]
     n_nodes = cells.run(partial(real_trial, real, budget=budget), kind=REAL, **key)["n_nodes"]
-    for kind, search in nonsense(subject, real, seed=seed):
+    for kind, (search,) in nonsense(real, subject.tokenizer, n_controls=1).items():
         cells.run(partial(trial, search, n_nodes, budget=budget), kind=kind, **key)
 
 

@@ -22,9 +22,34 @@ from torch import Tensor
 
 from sparse_circuits.circuits.means import Means, measure_means
 from sparse_circuits.circuits.sampler import TaskPairs
+from sparse_circuits.circuits.search import Search
 from sparse_circuits.data.tokenizer import Tokenizer
 from sparse_circuits.model import Transformer
 from sparse_circuits.tasks import PairBatch
+
+Nonsense = dict[str, list[Search]]
+"""Searches in which there is nothing to find, by kind."""
+
+
+def nonsense(search: Search, tokenizer: Tokenizer, *, n_controls: int) -> Nonsense:
+    """Return the search on nonsense and in models that know nothing, so many of each kind.
+
+    Args:
+        search: for the real task.
+        tokenizer: to tell families of prompts apart.
+        n_controls: each with a seed of its own.
+    """
+    pairs, sample, seeds = search.pairs, search.means.sample, range(search.seed, search.seed + n_controls)
+    if not seeds:
+        return {}
+    found = {
+        "swapped": [search.on(swapped(pairs), seed=seed) for seed in seeds],
+        "coin": [search.on(coin_assigned(pairs, tokenizer, seed=seed), seed=seed) for seed in seeds],
+    }
+    if sample is not None:
+        models = [random_weights(search.model, seed=seed) for seed in seeds]
+        found["random_weights"] = [search.inside(model, means_on_sample(model, sample)) for model in models]
+    return found
 
 
 def swapped(pairs: TaskPairs) -> TaskPairs:

@@ -10,6 +10,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
+from functools import cache
+from itertools import chain
 from pathlib import Path
 
 import torch
@@ -17,6 +19,7 @@ import torch
 from sparse_circuits.circuits.ablate import ablation_taps
 from sparse_circuits.circuits.card import Card
 from sparse_circuits.circuits.circuit import Circuit
+from sparse_circuits.circuits.controls import Nonsense, nonsense
 from sparse_circuits.circuits.faithfulness import CardConfig, assess
 from sparse_circuits.circuits.margin import answer_margins, score
 from sparse_circuits.circuits.masks import MaskConfig
@@ -24,7 +27,7 @@ from sparse_circuits.circuits.means import Means, check_means
 from sparse_circuits.circuits.necessity import find_backups
 from sparse_circuits.circuits.nodes import count_nodes
 from sparse_circuits.circuits.sampler import TaskPairs
-from sparse_circuits.circuits.search import Found, Search
+from sparse_circuits.circuits.search import Found, Search, learn_side_by_side
 from sparse_circuits.circuits.spec import task_spec
 from sparse_circuits.circuits.tune import EFFORT, TuneConfig, candidates
 from sparse_circuits.data.tokenizer import Tokenizer
@@ -115,12 +118,20 @@ def _circuits(attempts: list[Search], task: Task, tokenizer: Tokenizer, config: 
     """Yield what the searches find, with their cards: the fewest edges first, then that search again at half the target."""
     effort = EFFORT[config.tune.budget]
     config = replace(config, card=replace(config.card, n_partial=config.card.n_partial or effort.n_partial))
+
+    @cache
+    def controls(masks: MaskConfig) -> Nonsense:
+        return nonsense(attempts[0].with_masks(masks), tokenizer, n_controls=config.card.n_controls)
+
+    if len(attempts) == 1:  # of several, few come to their controls
+        (only,) = attempts
+        learn_side_by_side([only, *chain.from_iterable(controls(only.config).values())])
     for halvings in range(1 + effort.n_halvings):
         attempts = [attempt.aiming(config.target_loss / 2**halvings) for attempt in attempts]
         runs = [(attempt, found) for attempt in attempts if (found := attempt.run())]
         runs.sort(key=lambda run: len(run[1].subgraph.edges))
         for attempt, found in runs:
-            card = assess(attempt, found, tokenizer, config=config.card)
+            card = assess(attempt, found, controls(attempt.config), config=config.card)
             yield _circuit(attempt, found, card, task, tokenizer, config)
         attempts = [attempt for attempt, _ in runs[:1]]
 

@@ -22,7 +22,7 @@ from torch import Tensor
 from sparse_circuits.circuits.ablate import ablation_taps, resampled
 from sparse_circuits.circuits.activations import prompt_activations
 from sparse_circuits.circuits.card import Card, Check, check
-from sparse_circuits.circuits.controls import coin_assigned, means_on_sample, random_weights, swapped
+from sparse_circuits.circuits.controls import Nonsense
 from sparse_circuits.circuits.correlation import varies
 from sparse_circuits.circuits.discretise import top_units
 from sparse_circuits.circuits.edges import Edge
@@ -34,7 +34,6 @@ from sparse_circuits.circuits.partial import draw_parts, partial_taps
 from sparse_circuits.circuits.search import Found, Search
 from sparse_circuits.circuits.side_by_side import side_by_side
 from sparse_circuits.circuits.subgraph import subgraph_taps
-from sparse_circuits.data.tokenizer import Tokenizer
 from sparse_circuits.errors import UserError, check_counts
 from sparse_circuits.model import ModelConfig, Node, Transformer, node_sites
 from sparse_circuits.model.taps import Taps
@@ -51,6 +50,13 @@ FAILING = 0.5
 """Least loss of what must not be a circuit: random nodes, nonsense, random weights."""
 HARMLESS = 0.3
 """Most loss of the model without as many random nodes outside its circuit."""
+
+NONSENSE = {
+    "swapped": "every prompt asked for the wrong answer",
+    "coin": "answers swapped by a coin for every family of prompts",
+    "random_weights": "the task in a model of shuffled weights",
+}
+"""What the controls search in."""
 
 
 @dataclass(frozen=True)
@@ -74,13 +80,13 @@ class CardConfig:
 
 
 @torch.no_grad()
-def assess(search: Search, found: Found, tokenizer: Tokenizer, *, config: CardConfig) -> Card:
+def assess(search: Search, found: Found, controls: Nonsense, *, config: CardConfig) -> Card:
     """Run every check of a circuit on held-out pairs.
 
     Args:
         search: the search that found it, with the model, the pairs and the means.
         found: the circuit.
-        tokenizer: to tell families of prompts apart.
+        controls: the same search where it must fail.
         config: how many draws; all of them said.
 
     Raises:
@@ -97,7 +103,7 @@ def assess(search: Search, found: Found, tokenizer: Tokenizer, *, config: CardCo
         edges_per_link=dict(Counter(f"{edge.source.site} -> {edge.target.site}" for edge in subgraph.edges)),
         target_loss=search.target_loss,
         n_pairs=batch.n_pairs,
-        checks=list(_checks(search, found, taps, tokenizer, config)),
+        checks=list(_checks(search, found, taps, controls, config)),
         without_nodes={str(piece): loss for piece, loss in found.without.items() if isinstance(piece, Node)},
         without_edges={str(piece): loss for piece, loss in found.without.items() if isinstance(piece, Edge)},
         fidelity=node_fidelity(model, batch, subgraph.nodes, taps),
@@ -106,7 +112,7 @@ def assess(search: Search, found: Found, tokenizer: Tokenizer, *, config: CardCo
     )
 
 
-def _checks(search: Search, found: Found, taps: Taps, tokenizer: Tokenizer, config: CardConfig) -> Iterator[Check]:
+def _checks(search: Search, found: Found, taps: Taps, controls: Nonsense, config: CardConfig) -> Iterator[Check]:
     model, batch, means, calibration = search.model, search.pairs.held_out, search.means, found.calibration
     kept = mark(found.subgraph.nodes, model.config)
     generator = torch.Generator().manual_seed(search.seed)
@@ -148,36 +154,16 @@ def _checks(search: Search, found: Found, taps: Taps, tokenizer: Tokenizer, conf
         others = resampled(model, means, range(search.seed, search.seed + config.n_resample))
         runs = [subgraph_taps(model, found.subgraph, other) for other in others]
         yield check("resample", about, calibration(margins(*runs)))
-    yield from _searched_again(search, found, tokenizer, n_controls=config.n_controls)
-
-
-def _searched_again(search: Search, found: Found, tokenizer: Tokenizer, *, n_controls: int) -> Iterator[Check]:
-    """Search where there is nothing to find, and take as many top-ranked nodes as served the real task."""
-    seeds = range(search.seed, search.seed + n_controls)
-    if not seeds:
-        return
-    pairs, sample = search.pairs, search.means.sample
-    nonsense = {
-        "swapped": ("every prompt asked for the wrong answer", [search.on(swapped(pairs), seed=s) for s in seeds]),
-        "coin": (
-            "answers swapped by a coin for every family of prompts",
-            [search.on(coin_assigned(pairs, tokenizer, seed=s), seed=s) for s in seeds],
-        ),
-    }
-    if sample is not None:
-        models = [random_weights(search.model, seed=s) for s in seeds]
-        elsewhere = [search.inside(model, means_on_sample(model, sample)) for model in models]
-        nonsense["random_weights"] = ("the task in a model of shuffled weights", elsewhere)
-    every = [each for _, searches in nonsense.values() for each in searches]
-    margins = side_by_side(lambda each: equal_size(each, found.n_ranked), every, device=search.device)
-    for name, (about, searches) in nonsense.items():
-        rows = torch.stack(list(islice(margins, len(searches))))
-        yield check(name, f"the same search, {about}: its {found.n_ranked} best nodes", rows, at_least=FAILING)
+    every = [each for searches in controls.values() for each in searches]
+    margins_of = side_by_side(lambda each: equal_size(each, found.n_ranked), every, device=search.device)
+    for name, searches in controls.items():
+        about = f"the same search, {NONSENSE[name]}: its {found.n_ranked} best nodes"
+        yield check(name, about, torch.stack(list(islice(margins_of, len(searches)))), at_least=FAILING)
 
 
 def equal_size(search: Search, n_nodes: int) -> Float[Tensor, " n_prompts"]:
     """Return what the search's `n_nodes` best nodes say on its held-out pairs, calibrated on its validation pairs."""
-    return top_margins(search, search.learn_nodes(), n_nodes)
+    return top_margins(search, search.node_mask, n_nodes)
 
 
 def top_margins(search: Search, rank: Float[Tensor, " node"], n_nodes: int) -> Float[Tensor, " n_prompts"]:

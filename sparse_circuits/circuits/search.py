@@ -10,7 +10,7 @@ The controls of the card go the very same way with nonsense for a task, or with 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
 from copy import copy
 from functools import cached_property
@@ -35,6 +35,7 @@ from sparse_circuits.circuits.norms import FrozenNorms, Norms
 from sparse_circuits.circuits.objective import Objective
 from sparse_circuits.circuits.partial import draw_parts, partial_taps
 from sparse_circuits.circuits.sampler import TaskPairs
+from sparse_circuits.circuits.side_by_side import side_by_side
 from sparse_circuits.circuits.subgraph import Subgraph, subgraph_taps
 from sparse_circuits.circuits.units import Units, edge_units, node_units, tied_qk
 from sparse_circuits.model import Transformer
@@ -53,6 +54,12 @@ class Found(NamedTuple):
     """The certificate: what the validation loss is at least, without each node and each edge."""
     n_ranked: int
     """Top-ranked nodes that reached the target, before edges and clean-up."""
+
+
+def learn_side_by_side(searches: Sequence[Search]) -> None:
+    """Learn the node masks of several searches at once: alone, none of them keeps two cores busy."""
+    for _ in side_by_side(lambda search: search.node_mask, searches, device=searches[0].device):
+        pass
 
 
 class Search:
@@ -129,12 +136,13 @@ class Search:
 
     def nodes(self) -> Discrete | None:
         """Return the smallest set of top-ranked nodes that reaches the target."""
-        mask = self._node_mask
+        mask = self.node_mask
         # The sizes below are left to the clean-up, which tries every node by itself.
         return self.discretise_nodes(mask, start=int((mask > 0).sum()), n_below=0)
 
     @cached_property
-    def _node_mask(self) -> Float[Tensor, " node"]:
+    def node_mask(self) -> Float[Tensor, " node"]:
+        """The mask parameters of all nodes, learned when first asked for."""
         return self.learn_nodes()
 
     def discretise_nodes(self, rank: Float[Tensor, " node"], *, start: int, n_below: int = N_BELOW) -> Discrete | None:

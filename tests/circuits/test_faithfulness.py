@@ -8,7 +8,7 @@ from torch import Tensor
 
 from sparse_circuits.circuits import Ablation, Card, CardConfig, Check, Circuit, MaskConfig
 from sparse_circuits.circuits.ablate import ablation_taps, stand_in
-from sparse_circuits.circuits.controls import means_on_sample, random_weights, swapped
+from sparse_circuits.circuits.controls import means_on_sample, nonsense, random_weights, swapped
 from sparse_circuits.circuits.edges import circuit_edges
 from sparse_circuits.circuits.faithfulness import assess, equal_size, live_nodes, random_nodes
 from sparse_circuits.circuits.margin import answer_margins, score
@@ -51,7 +51,7 @@ def tokenizer() -> Tokenizer:
 
 @pytest.fixture(scope="module")
 def card(search: Search, found: Found, tokenizer: Tokenizer) -> Card:
-    return assess(search, found, tokenizer, config=SIZES)
+    return assess(search, found, nonsense(search, tokenizer, n_controls=1), config=SIZES)
 
 
 def held_out(toy: Toy) -> PairBatch:
@@ -204,19 +204,20 @@ def test_every_bound_of_the_table(card: Card) -> None:
 def test_what_needs_pretraining_tokens_or_was_not_asked_for_is_left_out(
     search: Search, found: Found, tokenizer: Tokenizer
 ) -> None:
-    def names(search: Search, **sizes: int) -> set[str]:
-        return {each.name for each in assess(search, found, tokenizer, config=dataclasses.replace(SIZES, **sizes)).checks}
+    def names(search: Search, *, n_controls: int = 0, **sizes: int) -> set[str]:
+        controls, config = nonsense(search, tokenizer, n_controls=n_controls), dataclasses.replace(SIZES, **sizes)
+        return {each.name for each in assess(search, found, controls, config=config).checks}
 
-    everything = names(search, n_controls=0) | {"swapped", "coin", "random_weights"}
-    assert names(search, n_controls=0, n_resample=0) == everything - {"swapped", "coin", "random_weights", "resample"}
+    everything = names(search) | {"swapped", "coin", "random_weights"}
+    assert names(search, n_resample=0) == everything - {"swapped", "coin", "random_weights", "resample"}
     short = dataclasses.replace(search.config, n_steps=1)
     without = Search(search.model, search.pairs, search.means._replace(sample=None), short, target_loss=0.1, max_scale=1.0)
-    assert names(without) == everything - {"random_weights", "resample"}
+    assert names(without, n_controls=1) == everything - {"random_weights", "resample"}
 
 
-def test_how_many_partial_draws_has_to_be_said(search: Search, found: Found, tokenizer: Tokenizer) -> None:
+def test_how_many_partial_draws_has_to_be_said(search: Search, found: Found) -> None:
     with pytest.raises(UserError, match="n_partial is None"):
-        assess(search, found, tokenizer, config=CardConfig())
+        assess(search, found, {}, config=CardConfig())
 
 
 def test_the_toys_circuit_is_small_sufficient_and_necessary(circuit: Circuit) -> None:
