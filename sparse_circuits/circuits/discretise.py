@@ -8,7 +8,7 @@ Source: Gao et al. 2025, appendix A.5. The loss is not monotone in k: with more 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
 
 import torch
@@ -40,6 +40,7 @@ def discretise(
     target_loss: float,
     max_scale: float,
     n_below: int = N_BELOW,
+    also: Sequence[Float[Tensor, " n_prompts"]] = (),
 ) -> Discrete | None:
     """Return the smallest top-k set found whose calibrated validation loss reaches the target, if any does.
 
@@ -50,6 +51,7 @@ def discretise(
         target_loss: in nats, after calibration.
         max_scale: bound of the calibration.
         n_below: sizes below the result of the bisection to try too.
+        also: margins that the calibration is fitted to as well.
     """
     tried: dict[int, Discrete] = {}
 
@@ -59,7 +61,7 @@ def discretise(
             runs.append(margin)
             if score(calibrate(margin, max_scale=max_scale)(margin)).loss > target_loss:
                 return False  # no calibration for all runs does more for this one
-        tried[k] = Discrete(kept.cpu(), calibrate(pooled(torch.stack(runs)), max_scale=max_scale))
+        tried[k] = Discrete(kept.cpu(), calibrate(pooled(torch.stack([*runs, *also])), max_scale=max_scale))
         return all(score(tried[k].calibration(margin)).loss <= target_loss for margin in runs)
 
     k = smallest_size(reaches, start=start, largest=len(rank), n_below=n_below)

@@ -226,7 +226,14 @@ class Search:
 
     def _discretise(self, rank: Tensor, margins: Margins, *, start: int, n_below: int) -> Discrete | None:
         bounds = {"target_loss": self.target_loss, "max_scale": self.max_scale}
-        return discretise(rank, margins, start=start, n_below=n_below, **bounds)
+        # What serves the circuit alone must not spoil the answers of the whole, from which parts are removed.
+        also = [] if self.config.objective is Objective.full else [self._whole]
+        return discretise(rank, margins, start=start, n_below=n_below, also=also, **bounds)
+
+    @cached_property
+    def _whole(self) -> Float[Tensor, " n_prompts"]:
+        """The margins of the unpruned model on validation pairs."""
+        return answer_margins(self.model, self.pairs.validation)
 
     @property
     def device(self) -> torch.device:

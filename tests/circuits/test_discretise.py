@@ -77,6 +77,14 @@ def test_the_set_is_the_top_of_the_ranking_and_reaches_the_target(seed: int) -> 
     assert torch.equal(found.kept, top_units(rank, int(found.kept.sum())))
 
 
+def test_the_calibration_is_fitted_to_what_need_not_reach_the_target_too() -> None:
+    also = -SIGNS - 3.0
+    run = 4.0 * SIGNS
+    found = discretise(torch.ones(1), lambda kept: [run], start=1, target_loss=0.5, max_scale=1.0, also=[also])
+    assert found.calibration == calibrate(pooled(torch.stack([run, also])), max_scale=1.0)
+    assert found.calibration.shift > 0.3 and score(found.calibration(also)).loss > 0.5
+
+
 def test_all_runs_have_to_reach_the_target_with_one_calibration() -> None:
     """The first run has its answers from two units, the second needs four; a shift that serves one alone serves neither."""
     rank = torch.arange(6.0, 0.0, -1.0)

@@ -42,7 +42,10 @@ def losses_of(search: Search, calibration: Calibration, subgraph: Subgraph) -> l
 
 
 def calibrated(search: Search, subgraph: Subgraph) -> Calibration:
-    return calibrate(pooled(torch.stack(list(search.margins(subgraph)))), max_scale=search.max_scale)
+    margins = list(search.margins(subgraph))
+    if search.config.objective is not Objective.full:
+        margins.append(answer_margins(search.model, search.pairs.validation))
+    return calibrate(pooled(torch.stack(margins)), max_scale=search.max_scale)
 
 
 @pytest.fixture(scope="module", params=SETTINGS)
