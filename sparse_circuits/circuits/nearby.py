@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import partial
-from itertools import islice
 from typing import TYPE_CHECKING, NamedTuple
 
 import torch
@@ -53,8 +52,8 @@ class Nearby:
             for of_prompts, some in zip(losses, self.chunks, strict=True)
         ]
         self.streams = [
-            list(side_by_side(partial(residual_streams, search.model, taps=taps), some, device=search.device))
-            for taps, some in zip(search.runs(base), self.chunks, strict=True)
+            list(side_by_side(partial(residual_streams, search.model, taps=taps_of(base)), some, device=search.device))
+            for taps_of, some in zip(search.runs(), self.chunks, strict=True)
         ]
         self.sites = list(self.streams[0][0])
         self.measured: dict[tuple[frozenset[Node | Edge], int], list[float]] = {}
@@ -93,7 +92,7 @@ class Nearby:
         return self.losses([subgraph])[0]
 
     def _measure(self, subgraph: Subgraph, run: int, *, proven: bool) -> Measured:
-        site, taps = self._first_difference(subgraph), next(islice(self.search.runs(subgraph), run, None))
+        site, taps = self._first_difference(subgraph), self.search.runs()[run](subgraph)
 
         def loss_of(number: int) -> float:
             start = self.streams[run][number][site]

@@ -10,7 +10,7 @@ The controls of the card go the very same way with nonsense for a task, or with 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
 from copy import copy
 from functools import cached_property
@@ -193,19 +193,27 @@ class Search:
     @torch.no_grad()
     def margins(self, subgraph: Subgraph) -> Iterator[Float[Tensor, " n_prompts"]]:
         """Yield what a part of the model says on validation pairs in each run in which it has to reach the target."""
-        for taps in self.runs(subgraph):
-            yield answer_margins(self.model, self.pairs.validation, taps=taps)
+        for taps_of in self.runs():
+            yield answer_margins(self.model, self.pairs.validation, taps=taps_of(subgraph))
 
-    def runs(self, subgraph: Subgraph) -> Iterator[Taps | TapsOf]:
-        """Yield the taps of each run in which a subgraph has to reach the target."""
-        alone = subgraph_taps(self.model, subgraph, self.means)
-        if self.config.norms is not Norms.free:
-            yield self._frozen.under(alone)
+    def runs(self) -> list[Callable[[Subgraph], Taps | TapsOf]]:
+        """Return what makes the taps of each run in which a subgraph has to reach the target."""
+
+        def alone(subgraph: Subgraph) -> Taps:
+            return subgraph_taps(self.model, subgraph, self.means)
+
+        def in_parts(subgraph: Subgraph) -> TapsOf:
+            return partial_taps(self.model, subgraph, self.means, self.parts)
+
+        def frozen(run: Callable[[Subgraph], Taps | TapsOf]) -> Callable[[Subgraph], TapsOf]:
+            return lambda subgraph: self._frozen.under(run(subgraph))
+
+        found = [] if self.config.norms is Norms.free else [frozen(alone)]
         if self.config.norms is not Norms.frozen:
-            yield alone
+            found.append(alone)
         if self.config.objective is not Objective.full:
-            parts = partial_taps(self.model, subgraph, self.means, self.parts)
-            yield self._frozen.under(parts) if self.config.norms is Norms.frozen else parts
+            found.append(frozen(in_parts) if self.config.norms is Norms.frozen else in_parts)
+        return found
 
     @cached_property
     def _frozen(self) -> FrozenNorms:
