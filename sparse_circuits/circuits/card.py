@@ -13,8 +13,12 @@ from sparse_circuits.tasks import task_losses
 
 N_BOOTSTRAP = 1000
 COVERAGE = 0.95
-SEARCHES = ("swapped", "coin", "random_weights")
-"""Checks that search again, which takes time and may be left out."""
+SEARCHES = {
+    "swapped": "every prompt asked for the wrong answer",
+    "coin": "answers swapped by a coin for every family of prompts",
+    "random_weights": "the task in a model of shuffled weights",
+}
+"""Checks that search again, which takes time and may be left out, and where they search."""
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,7 @@ from torch import Tensor
 
 from sparse_circuits.circuits.ablate import ablation_taps, resampled
 from sparse_circuits.circuits.activations import prompt_activations
-from sparse_circuits.circuits.card import Card, Check, check
+from sparse_circuits.circuits.card import SEARCHES, Card, Check, check
 from sparse_circuits.circuits.controls import Nonsense
 from sparse_circuits.circuits.correlation import varies
 from sparse_circuits.circuits.discretise import top_units
@@ -50,13 +50,6 @@ FAILING = 0.5
 """Least loss of what must not be a circuit: random nodes, nonsense, random weights."""
 HARMLESS = 0.3
 """Most loss of the model without as many random nodes outside its circuit."""
-
-NONSENSE = {
-    "swapped": "every prompt asked for the wrong answer",
-    "coin": "answers swapped by a coin for every family of prompts",
-    "random_weights": "the task in a model of shuffled weights",
-}
-"""What the controls search in."""
 
 
 @dataclass(frozen=True)
@@ -157,7 +150,7 @@ def _checks(search: Search, found: Found, taps: Taps, controls: Nonsense, config
     every = [each for searches in controls.values() for each in searches]
     margins_of = side_by_side(lambda each: equal_size(each, found.n_ranked), every, device=search.device)
     for name, searches in controls.items():
-        about = f"the same search, {NONSENSE[name]}: its {found.n_ranked} best nodes"
+        about = f"the same search, {SEARCHES[name]}: its {found.n_ranked} best nodes"
         yield check(name, about, torch.stack(list(islice(margins_of, len(searches)))), at_least=FAILING)
 
 

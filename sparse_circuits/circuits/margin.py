@@ -105,7 +105,7 @@ def chunk_margins(
 def record_chunk(
     model: Transformer, chunk: Chunk, sites: Iterable[str], *, taps: Taps | TapsOf | None = None, at_ends: bool = False
 ) -> dict[str, Float[Tensor, "n_rows pos_or_2 width"]]:
-    """Record sites while pairs run together; at their ends only, from the last MLP on, where nothing else is needed."""
+    """Record sites while pairs run together; where only the ends are needed, from the last attention's output on at these."""
     with laid_out(chunk.rows.layout):
         at = chunk.rows.ends if at_ends else None
         return record(model, chunk.rows.tokens, sites, taps=_taps_for(chunk, taps), at=at)

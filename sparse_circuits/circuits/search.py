@@ -239,6 +239,7 @@ class Search:
         return discretise(rank, margins, start=start, n_below=n_below, also=also, **bounds)
 
     @cached_property
+    @torch.no_grad()
     def _whole(self) -> Float[Tensor, " n_prompts"]:
         """The margins of the unpruned model on validation pairs."""
         return answer_margins(self.model, self.pairs.validation)
