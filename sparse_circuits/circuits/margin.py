@@ -132,12 +132,13 @@ def _taps_for(chunk: Chunk, taps: Taps | TapsOf | None) -> Taps | None:
     return taps(chunk.numbers) if callable(taps) else taps
 
 
-def chunks(batch: PairBatch, order: Int[Tensor, " n_pairs"] | None = None) -> Iterator[Chunk]:
-    """Yield the pairs in this order, so many together; without an order those of similar length, longest first.
+def chunks(batch: PairBatch, together: Iterable[Int[Tensor, " n_rows"]] | None = None) -> Iterator[Chunk]:
+    """Yield pairs that run together, as they are numbered; None: those of similar length, longest first.
 
     Side by side, what is long must not come last.
     """
-    order = row_lengths(batch).argsort(stable=True, descending=True) if order is None else order
-    for numbers in order.split(PAIRS_AT_ONCE):
+    if together is None:
+        together = row_lengths(batch).argsort(stable=True, descending=True).split(PAIRS_AT_ONCE)
+    for numbers in together:
         pairs = batch.select(numbers)
         yield Chunk(numbers, pairs, branched(pairs))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -12,7 +12,7 @@ from torch import Tensor
 
 from sparse_circuits.circuits.branch import row_lengths
 from sparse_circuits.circuits.edges import Edge
-from sparse_circuits.circuits.margin import chunk_margins, chunks, residual_streams, site_before
+from sparse_circuits.circuits.margin import PAIRS_AT_ONCE, chunk_margins, chunks, residual_streams, site_before
 from sparse_circuits.circuits.side_by_side import side_by_side
 from sparse_circuits.circuits.subgraph import Subgraph
 from sparse_circuits.model import Node
@@ -21,6 +21,10 @@ from sparse_circuits.tasks.calibrate import Calibration
 
 if TYPE_CHECKING:
     from sparse_circuits.circuits.search import Search
+
+
+FEW = PAIRS_AT_ONCE // 2
+"""Pairs that run together first."""
 
 
 class Measured(NamedTuple):
@@ -58,9 +62,12 @@ class Nearby:
         self.sites = list(self.streams[0][0])
         self.measured: dict[tuple[frozenset[Node | Edge], int], list[float]] = {}
 
-    def _hardest_first(self, losses: Float[Tensor, " n_prompts"]) -> Int[Tensor, " n_pairs"]:
+    def _hardest_first(self, losses: Float[Tensor, " n_prompts"]) -> Iterator[Int[Tensor, " n_rows"]]:
+        """Yield which pairs run together: first few, which is often enough, then as many as are fastest."""
         of_pairs = losses.unflatten(0, (2, -1)).sum(0)
-        return (of_pairs / row_lengths(self._batch)).argsort(descending=True, stable=True)
+        order = (of_pairs / row_lengths(self._batch)).argsort(descending=True, stable=True)
+        few, rest = order[: 2 * FEW].split(FEW), order[2 * FEW :].split(PAIRS_AT_ONCE)
+        yield from (some for some in (*few, *rest) if len(some))
 
     def _share(self, losses: Tensor) -> float:
         """Return what some prompts' losses come to in the mean over all."""

@@ -55,7 +55,7 @@ class Effort(NamedTuple):
 
 
 EFFORT = {
-    Budget.quick: Effort(n_trials=0, n_halvings=0, n_validation_pairs=64, n_partial=8),
+    Budget.quick: Effort(n_trials=0, n_halvings=0, n_validation_pairs=32, n_partial=8),
     Budget.standard: Effort(n_trials=12, n_halvings=1, n_validation_pairs=128, n_partial=32),
     Budget.paper: Effort(n_trials=256, n_halvings=2, n_validation_pairs=128, n_partial=32),
 }

@@ -146,7 +146,7 @@ def test_where_no_circuit_holds_the_target_is_halved(
     best = extract(toy.model, TASK, toy.tokenizer, toy.means, config=config)
     assert assessed == searches
     assert best.card.holds == (budget is Budget.standard)
-    assert best.recipe["n_validation_pairs"] == (128 if budget is Budget.standard else 64)
+    assert best.recipe["n_validation_pairs"] == (128 if budget is Budget.standard else 32)
     assert best.recipe["card"]["n_partial"] == (32 if budget is Budget.standard else 8)
     assert best.recipe["target_loss"] == best.card.target_loss == searches[-1][1]
 

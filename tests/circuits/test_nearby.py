@@ -5,9 +5,9 @@ import torch
 
 from sparse_circuits.circuits import MaskConfig, Objective, nearby
 from sparse_circuits.circuits.branch import row_lengths
-from sparse_circuits.circuits.margin import PAIRS_AT_ONCE, chunk_margins, score
+from sparse_circuits.circuits.margin import chunk_margins, score
 from sparse_circuits.circuits.means import Means
-from sparse_circuits.circuits.nearby import Nearby
+from sparse_circuits.circuits.nearby import FEW, Nearby
 from sparse_circuits.circuits.norms import Norms
 from sparse_circuits.circuits.sampler import TaskPairs
 from sparse_circuits.circuits.search import Search
@@ -52,7 +52,7 @@ def test_a_miss_is_proved_by_the_worst_pairs_of_the_run_that_is_closest_to_it() 
     near = Nearby(search, subgraph, calibration)
     of_pairs = parts.unflatten(0, (2, -1)).sum(0) / 160
     worst = of_pairs[(of_pairs / row_lengths(search.pairs.validation)).argsort(descending=True)]
-    of_chunks = [some.sum().item() for some in worst.split(PAIRS_AT_ONCE)]
+    of_chunks = [some.sum().item() for some in worst.split(FEW)]
     search.target_loss = of_chunks[0] - 1e-3
     assert near.loss(subgraph) == pytest.approx(of_chunks[0], abs=1e-6)
     search.target_loss = of_chunks[0] + 1e-3
@@ -67,8 +67,8 @@ def test_without_proof_a_miss_shows_on_the_first_pairs_of_the_worst_run() -> Non
     before, after = (list(search.margins(each))[-1] for each in (subgraph, smaller))
     before, after = (task_losses(margin).unflatten(0, (2, -1)).sum(0) / 160 for margin in (before, after))
     order = (before / row_lengths(search.pairs.validation)).argsort(descending=True)
-    rest = before[order[PAIRS_AT_ONCE:]].sum().item()
-    at_first = after[order[:PAIRS_AT_ONCE]].sum().item() + rest
+    rest = before[order[FEW:]].sum().item()
+    at_first = after[order[:FEW]].sum().item() + rest
     search.target_loss = at_first - 1e-3
     assert near.losses([smaller], proven=False)[0] == pytest.approx(at_first, abs=1e-6) and rest > 0.1
     search.target_loss = 100.0
@@ -104,7 +104,9 @@ def test_a_glance_goes_by_the_latest_that_reached_the_target_and_a_proof_goes_on
     exact = near.losses([smaller], proven=False)[0]
     base = sum(fresh.before[0])
     assert base + 0.1 < exact == pytest.approx(sum(near.before[0]), abs=1e-6)
-    search.target_loss = exact / 5 + base / 2  # more than the first of five parts, less than that and the rest of what was
+    first, second, *_ = near.before[0]
+    rest = sum(fresh.before[0][1:])
+    search.target_loss = first + min(second, rest) / 2  # the first part misses it with what the others were, not by itself
 
     def n_run(of: Nearby, *, proven: bool) -> int:
         ran.clear()

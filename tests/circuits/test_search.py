@@ -1,6 +1,7 @@
 """The search: the planted circuit is found in every setting, nothing of it can go, and a cheat passes `full` alone."""
 
 import dataclasses
+from threading import Barrier
 
 import pytest
 import torch
@@ -14,7 +15,7 @@ from sparse_circuits.circuits.margin import answer_margins, pooled, score
 from sparse_circuits.circuits.nodes import mark
 from sparse_circuits.circuits.norms import FrozenNorms, Norms
 from sparse_circuits.circuits.partial import partial_taps
-from sparse_circuits.circuits.search import Found, Search
+from sparse_circuits.circuits.search import Found, Search, learn_side_by_side
 from sparse_circuits.circuits.subgraph import Subgraph, subgraph_taps
 from sparse_circuits.model import Node
 from sparse_circuits.tasks.calibrate import Calibration, calibrate
@@ -173,3 +174,23 @@ def test_another_target_is_aimed_at_with_the_mask_that_was_learned(monkeypatch: 
     assert found.kept.sum() > loose.kept.sum()
     anew = searches().aiming(0.01).nodes()
     assert len(learned) == 2 and torch.equal(anew.kept, found.kept)
+
+
+def test_searches_learn_at_the_same_time_and_what_each_would_by_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No thread passes before another has come: what lets in one at a time breaks the barrier."""
+    both, learn = Barrier(2, timeout=60), Search.learn_nodes
+
+    def together(search: Search) -> torch.Tensor:
+        both.wait()
+        return learn(search)
+
+    monkeypatch.setattr(Search, "learn_nodes", together)
+    pair = [searches(), searches(objective=Objective.full)]
+    n_threads = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        learn_side_by_side(pair)
+    finally:
+        torch.set_num_threads(n_threads)
+    for search in pair:
+        torch.testing.assert_close(search.node_mask, learn(search), rtol=1e-5, atol=1e-5)
