@@ -58,10 +58,8 @@ class Found(NamedTuple):
 
 def learn_side_by_side(searches: Sequence[Search]) -> None:
     """Learn the node masks of several searches at once: alone, none of them keeps two cores busy."""
-    # Not through the cached property: before Python 3.12 its lock lets one thread in at a time.
-    learned = side_by_side(Search.learn_nodes, searches, device=searches[0].device)
-    for search, mask in zip(searches, learned, strict=True):
-        search.node_mask = mask
+    for _ in side_by_side(lambda search: search.node_mask, searches, device=searches[0].device):
+        pass
 
 
 class Search:
@@ -97,6 +95,7 @@ class Search:
         self.parts = draw_parts(model, n_pairs=pairs.validation.n_pairs, seed=seed)
         self.target_loss, self.max_scale = target_loss, max_scale
         self.autocast, self.track = autocast, track
+        self._node_mask: Float[Tensor, " node"] | None = None
 
     @property
     def learning_stand_in(self) -> StandIn:
@@ -142,10 +141,13 @@ class Search:
         # The sizes below are left to the clean-up, which tries every node by itself.
         return self.discretise_nodes(mask, start=int((mask > 0).sum()), n_below=0)
 
-    @cached_property
+    @property
     def node_mask(self) -> Float[Tensor, " node"]:
         """The mask parameters of all nodes, learned when first asked for."""
-        return self.learn_nodes()
+        # Not a cached property: before Python 3.12 its lock would let one search learn at a time.
+        if self._node_mask is None:
+            self._node_mask = self.learn_nodes()
+        return self._node_mask
 
     def discretise_nodes(self, rank: Float[Tensor, " node"], *, start: int, n_below: int = N_BELOW) -> Discrete | None:
         """Return the smallest set of nodes by any ranking that reaches the target; arguments as for `discretise`."""
