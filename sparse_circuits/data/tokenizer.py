@@ -21,6 +21,8 @@ from sparse_circuits.errors import UserError
 from sparse_circuits.run import replacing
 
 END_OF_TEXT = "<|endoftext|>"
+ENDS_OF_TEXT = (END_OF_TEXT, "<|end_of_text|>", "</s>", "<eos>")
+"""What separates documents in the vocabularies of ours, GPT-2 and Qwen; of Llama 3; of Llama 2 and Mistral; of Gemma."""
 MIN_D_VOCAB = 257  # the 256 bytes and end_of_text
 
 SPLIT_PATTERN = "|".join(
@@ -36,7 +38,7 @@ SPLIT_PATTERN = "|".join(
 
 
 class Tokenizer:
-    """A trained vocabulary; end_of_text is its last id, and no text ever encodes to it."""
+    """A trained vocabulary; in ours end_of_text is the last id, and no text ever encodes to it."""
 
     def __init__(self, backend: tokenizers.Tokenizer) -> None:
         backend.encode_special_tokens = True  # read "<|endoftext|>" in a document as ordinary text
@@ -78,8 +80,10 @@ class Tokenizer:
             backend = tokenizers.Tokenizer.from_str(text)
         except Exception as error:  # the library raises nothing more precise
             raise UserError(f"This is no tokenizer that `tokenizers` can read ({error}): train it again.") from error
-        if backend.token_to_id(END_OF_TEXT) is None:
-            raise UserError(f"This tokenizer has no {END_OF_TEXT} token: use one trained by this project.")
+        if all(backend.token_to_id(end) is None for end in ENDS_OF_TEXT):
+            raise UserError(
+                f"This tokenizer has no token that ends a text ({', '.join(ENDS_OF_TEXT)}): use one trained by this project."
+            )
         return cls(backend)
 
     @classmethod
@@ -128,7 +132,8 @@ class Tokenizer:
     @cached_property
     def end_of_text(self) -> int:
         """Id that separates documents."""
-        return self._backend.token_to_id(END_OF_TEXT)
+        ids = map(self._backend.token_to_id, ENDS_OF_TEXT)
+        return next(token_id for token_id in ids if token_id is not None)
 
     @cached_property
     def hash(self) -> str:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from fnmatch import fnmatchcase
-from typing import NamedTuple
+from typing import NamedTuple, Protocol, runtime_checkable
 
 from sparse_circuits.errors import UserError, nearest
 from sparse_circuits.model.config import ModelConfig
@@ -32,6 +32,14 @@ _LINKED_KINDS = (
     ("mlp.act_in", "mlp.post_act"),
     ("mlp.post_act", "mlp.resid_delta"),
 )
+
+
+@runtime_checkable
+class Layered(Protocol):
+    """The shape of any transformer, ours or another's."""
+
+    @property
+    def n_layers(self) -> int: ...
 
 
 class Node(NamedTuple):
@@ -74,7 +82,7 @@ def rms_sites(config: ModelConfig) -> list[str]:
     return [site for site in all_sites(config) if site.endswith("rms")]
 
 
-def residual_sites(config: ModelConfig) -> list[str]:
+def residual_sites(config: Layered) -> list[str]:
     """Return the sites of the residual stream itself: before every sublayer and before the last norm."""
     return [f"{layer}.{kind}" for layer in range(config.n_layers) for kind in ("resid_in", "resid_mid")] + [FINAL]
 

@@ -91,7 +91,7 @@ class Transformer(nn.Module):
     def run_from(
         self,
         site: str,
-        value: Float[Tensor, "batch pos d_model"],
+        value: Float[Tensor, "n_starting pos d_model"],
         *,
         tokens: Int[Tensor, "batch pos"],
         taps: Taps | None = None,
@@ -102,7 +102,7 @@ class Transformer(nn.Module):
         Args:
             site: `{i}.resid_in`, `{i}.resid_mid` or `final_resid`.
             value: the residual stream there.
-            tokens: still needed by the bigram table.
+            tokens: still needed by the bigram table; of all rows, those included that a tap on a later site of the stream adds.
 
         Raises:
             UserError: the site is not one of the residual stream.

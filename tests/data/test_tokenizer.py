@@ -102,5 +102,5 @@ def test_a_missing_file_is_refused(tmp_path: Path) -> None:
 def test_a_tokenizer_without_end_of_text_is_refused() -> None:
     content = json.loads(TOKENIZER.to_json())
     content["added_tokens"] = []
-    with pytest.raises(UserError, match=r"has no <\|endoftext\|> token"):
+    with pytest.raises(UserError, match=r"has no token that ends a text"):
         Tokenizer.from_json(json.dumps(content))
