@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from sparse_circuits.circuits import Means, load_means, measure_means, save_means
 from sparse_circuits.circuits.means import MEANS_FILE

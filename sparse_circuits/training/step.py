@@ -46,6 +46,13 @@ class NextToken(nn.Module):
         return self.model.loss(tokens[:, :-1], tokens[:, 1:])
 
 
+class Group(NamedTuple):
+    """Parameters whose gradient has one scale."""
+
+    parameters: dict[str, nn.Parameter]
+    optimizer: torch.optim.AdamW
+
+
 class PretrainStep:
     """The step that `fit` takes when it pretrains a weight-sparse transformer (Gao et al. 2025, appendix A.2).
 
@@ -53,13 +60,26 @@ class PretrainStep:
         model: the model to train, on its device.
         config: the whole run's config.
         autocast: makes the context in which the loss is computed.
+        beside: what is trained with the model, dense, the scale of its gradient its own.
+        loss: from a batch to what is minimised; None: the next-token loss.
     """
 
-    def __init__(self, model: Transformer, config: TrainConfig, *, autocast: Autocast = nullcontext) -> None:
-        self.model, self.config, self.autocast = model, config, autocast
+    def __init__(
+        self,
+        model: Transformer,
+        config: TrainConfig,
+        *,
+        autocast: Autocast = nullcontext,
+        beside: nn.Module | None = None,
+        loss: nn.Module | None = None,
+    ) -> None:
+        self.model, self.config, self.autocast, self.beside = model, config, autocast, beside
         self.budgets = sparse_budgets(model, config.sparsity)
-        self.optimizer = build_optimizer(dict(model.named_parameters()), config.optimizer)
-        loss = NextToken(model)
+        named = [dict(model.named_parameters())]
+        if beside is not None:
+            named.append({f"beside.{name}": p for name, p in beside.named_parameters()})
+        self.groups = [Group(parameters, build_optimizer(parameters, config.optimizer)) for parameters in named]
+        loss = loss or NextToken(model)
         self.loss = DistributedDataParallel(loss) if world_size() > 1 else loss
         self.size = sum(budget.size for budget in self.budgets.values())
         self.target = sum(budget.target for budget in self.budgets.values())
@@ -68,13 +88,19 @@ class PretrainStep:
         """Take step `index` and return loss, L0, learning rate and gradient RMS."""
         remaining, l0, lr = self.pace(index)
         loss = self.backward(batch)
-        parameters = dict(self.model.named_parameters())
-        rms = gradient_rms(p.grad for p in parameters.values())
-        refuse_to_diverge(loss, rms, index, parameters=parameters)
-        divisor = gradient_divisor(rms, self.config.optimizer.gradient)
-        step_and_project_(self.optimizer, parameters, self.budgets, lr=lr, divisor=divisor, density=remaining)
-        self.optimizer.zero_grad(set_to_none=True)
-        return {"loss": loss, "l0": l0, "lr": lr, "gradient_rms": rms}
+        sizes = [gradient_rms(p.grad for p in group.parameters.values()) for group in self.groups]
+        for rms, group in zip(sizes, self.groups, strict=True):
+            refuse_to_diverge(loss, rms, index, parameters=group.parameters)
+        for rms, group in zip(sizes, self.groups, strict=True):
+            divisor = gradient_divisor(rms, self.config.optimizer.gradient)
+            step_and_project_(group.optimizer, group.parameters, self.budgets, lr=lr, divisor=divisor, density=remaining)
+            group.optimizer.zero_grad(set_to_none=True)
+        return {"loss": loss, "l0": l0, "lr": lr, "gradient_rms": sizes[0]}
+
+    @property
+    def optimizer(self) -> torch.optim.AdamW:
+        """The model's."""
+        return self.groups[0].optimizer
 
     def pace(self, index: int) -> Pace:
         """Return what the schedules say of step `index`."""
@@ -109,19 +135,26 @@ class PretrainStep:
 
     def tensors(self) -> dict[str, Tensor]:
         """Return everything that a checkpoint must hold of this step: weights and Adam's moments, by name."""
-        names = {p: name for name, p in self.model.named_parameters()}
-        held = {f"model:{name}": p.detach() for p, name in names.items()}
-        for p, state in self.optimizer.state.items():
-            held |= {f"{key}:{names[p]}": value for key, value in state.items()}
+        held = {f"buffer:{name}": value for name, value in self._buffers()}
+        for parameters, optimizer in self.groups:
+            for name, p in parameters.items():
+                held[f"model:{name}"] = p.detach()
+                held |= {f"{key}:{name}": value for key, value in optimizer.state.get(p, {}).items()}
         return held
 
     @torch.no_grad()
     def load_tensors(self, held: dict[str, Tensor]) -> None:
         """Put back what `tensors` returned."""
-        for name, p in self.model.named_parameters():
-            p.copy_(held[f"model:{name}"])
-            for key in ("step", "exp_avg", "exp_avg_sq"):
-                self.optimizer.state[p][key] = held[f"{key}:{name}"].to(p.device)
+        for name, value in self._buffers():
+            value.copy_(held[f"buffer:{name}"])
+        for parameters, optimizer in self.groups:
+            for name, p in parameters.items():
+                p.copy_(held[f"model:{name}"])
+                for key in ("step", "exp_avg", "exp_avg_sq"):
+                    optimizer.state[p][key] = held[f"{key}:{name}"].to(p.device)
+
+    def _buffers(self) -> list[tuple[str, Tensor]]:
+        return [] if self.beside is None else list(self.beside.named_buffers())
 
 
 def refuse_to_diverge(loss: Float[Tensor, ""], rms: Float[Tensor, ""], index: int, *, parameters: Mapping[str, Tensor]) -> None:
