@@ -20,8 +20,9 @@ MAY_IMPORT = {
     "sparsity": {"sparsity", "model", "data", "kernels"},
     "training": {"training", "sparsity", "model", "data", "kernels"},
     "tasks": {"tasks", "sparsity", "model", "data", "kernels"},
+    "bridges": {"bridges", "tasks", "training", "sparsity", "model", "data", "kernels"},
     "circuits": {"circuits", "tasks", "training", "sparsity", "model", "data", "kernels"},
-    "report": {"report", "circuits", "tasks", "training", "sparsity", "model", "data", "kernels"},
+    "report": {"report", "circuits", "bridges", "tasks", "training", "sparsity", "model", "data", "kernels"},
 }
 MAY_IMPORT["interop"] = MAY_IMPORT["report"] - {"report"} | {"interop"}
 MAY_IMPORT["pretrained"] = MAY_IMPORT["circuits"] | {"circuits", "pretrained"}

@@ -184,9 +184,15 @@ class Transformer(nn.Module):
             logits, tokens = logits.reshape(*at.shape, -1), tokens.gather(1, at.view(len(at), -1)).reshape(at.shape)
         return logits if self.bigram is None else logits + self.bigram[tokens]
 
-    def loss(self, tokens: Int[Tensor, "batch pos"], targets: Int[Tensor, "batch pos"]) -> Float[Tensor, ""]:
-        """Return the mean next-token cross-entropy, in nats, without ever holding all logits."""
-        hidden = self.norm(self.residual(tokens)).flatten(0, 1)
+    def loss(
+        self, tokens: Int[Tensor, "batch pos"], targets: Int[Tensor, "batch pos"], *, taps: Taps | None = None
+    ) -> Float[Tensor, ""]:
+        """Return the mean next-token cross-entropy, in nats, without ever holding all logits.
+
+        Args:
+            taps: as for a forward pass; not on the last norm.
+        """
+        hidden = self.norm(self.residual(tokens, taps=taps)).flatten(0, 1)
         if torch.is_autocast_enabled(hidden.device.type):
             hidden = hidden.to(torch.get_autocast_dtype(hidden.device.type))
         return next_token_loss(hidden, self.unembed.weight, targets.flatten(), self.bigram, tokens.flatten())
