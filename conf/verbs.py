@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from sparse_circuits.bridges import BridgeConfig
+from sparse_circuits.bridges.curve import SteerConfig
 from sparse_circuits.circuits import Budget, ExtractConfig
 from sparse_circuits.circuits.attack import AttackConfig
 from sparse_circuits.data import DataConfig
@@ -13,6 +15,7 @@ from sparse_circuits.interop import Format
 from sparse_circuits.training.config import TrainConfig
 
 DEFAULT_RUN = Path("runs/train")
+BRIDGE_RUN = Path("runs/bridge")
 
 
 @dataclass(frozen=True)
@@ -101,6 +104,40 @@ class ExportVerb:
 
 
 @dataclass(frozen=True)
+class BridgeVerb(TrainConfig):
+    """Train a sparse model together with a bridge to a dense one."""
+
+    run: Path = BRIDGE_RUN
+    """Run folder to write; in a multirun each job writes a folder of its number in it."""
+    resume: bool = False
+    """Go on with the run in that folder."""
+    l0_fraction: float = 1 / 16
+    """Share of the entries of every weight tensor that stays nonzero (sets sparsity.l0_fraction)."""
+    dense: str = ""
+    """The dense model: a run folder of this project, or a folder or hub name of Hugging Face's."""
+    checkpoint: str | None = None
+    """A trained sparse model to go on with, pretrained:NAME or a run folder; null: a fresh one."""
+    bridge: BridgeConfig = field(default_factory=BridgeConfig)
+    """The losses and what is joined."""
+    task_family: list[str] = field(default_factory=list)
+    """A narrow bridge: train on prompts of these tasks, names or pairs.jsonl or module:TASK, and nothing else; []: all text."""
+
+
+@dataclass(frozen=True)
+class SteerVerb:
+    """Steer the dense model of a bridge by nodes of the sparse one, beside random directions and the raw difference."""
+
+    run: Path = BRIDGE_RUN
+    """Run folder of the bridge; curves go to its steering/."""
+    task: str = "single_double_quote"
+    """Task whose prompts are steered: a name, pairs.jsonl or module:TASK."""
+    nodes: list[str] = field(default_factory=list)
+    """Nodes at act_in sites, all at once, as '["1.attn.act_in[17]"]'; []: those of the run's circuit for the task."""
+    steer: SteerConfig = field(default_factory=SteerConfig)
+    """Strengths and controls."""
+
+
+@dataclass(frozen=True)
 class ReportVerb:
     """Write a run's report: one self-contained page."""
 
@@ -125,6 +162,8 @@ VERBS = {
     "extract": ExtractVerb,
     "attack": AttackVerb,
     "export": ExportVerb,
+    "bridge": BridgeVerb,
+    "steer": SteerVerb,
     "report": ReportVerb,
     "quickstart": QuickstartVerb,
 }

@@ -19,6 +19,8 @@ VERBS = {
     "extract": "extract the circuit behind each task from a trained model",
     "attack": "let circuits propose inputs that fool the whole model, beside random ones",
     "export": "write circuits as a numpy program, GraphML, DOT, JSON or CSV",
+    "bridge": "train a sparse model with a bridge to a dense one",
+    "steer": "steer the dense model of a bridge by nodes of a circuit, beside its controls",
     "report": "write a run's report, one self-contained page",
 }
 HELP = f"""sparse-circuits VERB [setting=value ...]

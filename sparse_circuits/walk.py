@@ -14,26 +14,34 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from sparse_circuits.bridges import BridgeScores
+from sparse_circuits.bridges.curve import SteeringCurves, draw_steering, steering_curves
+from sparse_circuits.bridges.load import load_bridged
+from sparse_circuits.bridges.narrow import task_family
+from sparse_circuits.bridges.table import bridge_table, steering_table
+from sparse_circuits.bridges.train import train_bridge
 from sparse_circuits.circuits import Circuit, extract
 from sparse_circuits.circuits.attack import run_attack
 from sparse_circuits.circuits.attack_report import AttackReport, attack_table, attack_text
 from sparse_circuits.conf.verbs import (
     DEFAULT_RUN,
     AttackVerb,
+    BridgeVerb,
     DataVerb,
     ExportVerb,
     ExtractVerb,
     QuickstartVerb,
     ReportVerb,
+    SteerVerb,
     TasksVerb,
     TrainVerb,
 )
-from sparse_circuits.data import Tokenizer, prepare
+from sparse_circuits.data import DataConfig, Tokenizer, prepare, validation_batches
 from sparse_circuits.data.words import Split
 from sparse_circuits.errors import UserError
 from sparse_circuits.interop import Format, export
-from sparse_circuits.model import Transformer
-from sparse_circuits.plain import to_plain
+from sparse_circuits.model import Node, Transformer
+from sparse_circuits.plain import from_plain, to_plain
 from sparse_circuits.report import write_report
 from sparse_circuits.run import rank, read_json, write_json
 from sparse_circuits.subject import bigram_of, circuit_path, subject_of
@@ -43,6 +51,7 @@ from sparse_circuits.tasks import (
     Diagnosis,
     Task,
     Verdict,
+    encode_pairs,
     examine,
     find_task,
     pairs_table,
@@ -204,6 +213,78 @@ def tasks_with_circuit(run: Path, references: Sequence[str]) -> list[Task]:
     if not chosen:
         raise UserError(f"{run} holds no circuit of the twenty tasks: extract some, or name others in tasks.")
     return chosen
+
+
+def bridge(config: BridgeVerb, console: Console) -> BridgeScores:
+    """Train a bridge into its run folder, and print what it carries."""
+    if not config.dense:
+        raise UserError("Say what to bridge to: dense=RUN_FOLDER, or a folder or hub name of Hugging Face's.")
+    settings = {name: getattr(config, name) for name in TrainConfig.__dataclass_fields__}
+    if config.task_family:
+        settings["data"] = task_family(config.data, find_tasks(config.task_family), config.run)
+    start = None
+    if config.checkpoint:
+        subject = subject_of(config.run, config.checkpoint)
+        start = Trained(subject.model, subject.tokenizer)
+    _, scores = train_bridge(
+        TrainConfig(**settings),
+        config.run,
+        dense=config.dense,
+        bridge=config.bridge,
+        start=start,
+        resume=config.resume,
+        console=console if rank() == 0 else None,
+    )
+    if rank() == 0:
+        console.print(bridge_table(scores))
+    return scores
+
+
+def steer(config: SteerVerb, console: Console) -> SteeringCurves:
+    """Steer the dense model of a bridge, and print and keep the curves."""
+    bridged, (task,) = load_bridged(config.run), find_tasks([config.task])
+    model, settings = bridged.sparse, config.steer
+    nodes = [Node.parse(node) for node in config.nodes] or circuit_inputs(config.run, task)
+    batch = encode_pairs(
+        task,
+        bridged.tokenizer,
+        split=Split.held_out,
+        n_pairs=settings.n_pairs,
+        seed=settings.seed,
+        max_tokens=model.config.n_ctx,
+    )
+    dataset = prepare(from_plain(DataConfig, read_json(config.run / "run.json")["config"]["data"]))
+    n_rows = max(1, settings.n_reference_tokens // model.config.n_ctx)
+    (rows,) = validation_batches(dataset.validation, batch_size=n_rows, n_ctx=model.config.n_ctx, n_batches=1)
+    found = steering_curves(bridged, nodes, batch, rows[:, :-1], task=task.name, config=settings)
+    console.print(steering_table(found))
+    if any(not 0 <= strength <= 1 for strength in settings.strengths):
+        console.print("[dim]Strengths below 0 or above 1 push further than the other prompt does.[/dim]")
+    path = config.run / "steering" / f"{task.name}.json"
+    write_json(path, to_plain(found))
+    draw_steering(found, path.with_suffix(".png"))
+    console.print(f"curves: {path}, {path.with_suffix('.png')}", soft_wrap=True)
+    return found
+
+
+def circuit_inputs(run: Path, task: Task) -> list[Node]:
+    """Return the nodes of a run's circuit that sublayers read, which bridges lead from.
+
+    Raises:
+        UserError: the run has no circuit of the task, or it has no such node.
+    """
+    path = circuit_path(run, task.name)
+    if not path.exists():
+        raise UserError(
+            f"{run} holds no circuit of {task.name}: extract it (sparse-circuits extract run={run} task={task.name}), or give"
+            " nodes."
+        )
+    circuit = Circuit.load(path)
+    read = [Node(site, channel) for site, channels in circuit.nodes.items() if site.endswith("act_in") for channel in channels]
+    found = [node for node in read if node.channel < circuit.model.config.d_model]  # behind them are positions
+    if not found:
+        raise UserError(f"The circuit of {task.name} has no node at an act_in site, where bridges lead from: give nodes.")
+    return found
 
 
 def report(config: ReportVerb, console: Console) -> Path:

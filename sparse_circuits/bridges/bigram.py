@@ -16,16 +16,16 @@ class BigramCounts:
     """How often one token follows another.
 
     Args:
-        text: token ids in their order.
+        rows: pieces of text.
         d_vocab: token ids that there are.
     """
 
-    def __init__(self, text: Int[Tensor, " n_tokens"], *, d_vocab: int) -> None:
+    def __init__(self, rows: Int[Tensor, "n_rows pos_plus_one"], *, d_vocab: int) -> None:
         self.d_vocab = d_vocab
-        text = text.long()
-        self.pairs, self.counts = (text[:-1] * d_vocab + text[1:]).unique(return_counts=True)
-        self.first = torch.bincount(text[:-1], minlength=d_vocab)
-        self.shares = (torch.bincount(text, minlength=d_vocab) + 1) / (len(text) + d_vocab)
+        tokens, targets = rows[:, :-1].flatten().long(), rows[:, 1:].flatten().long()
+        self.pairs, self.counts = (tokens * d_vocab + targets).unique(return_counts=True)
+        self.first = torch.bincount(tokens, minlength=d_vocab)
+        self.shares = (torch.bincount(targets, minlength=d_vocab) + 1) / (len(targets) + d_vocab)
 
     def losses(self, tokens: Int[Tensor, " *rows"], targets: Int[Tensor, " *rows"], *, prior: float) -> Float[Tensor, " *rows"]:
         """Return the surprise at every target, in nats."""

@@ -8,6 +8,7 @@ trained; so W has the same scale everywhere, and one learning rate does for all 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -27,7 +28,7 @@ from sparse_circuits.model.transformer import Transformer
 BRIDGE_FILE = "bridge.safetensors"
 START_SCALE = 0.1
 """Of a map's output, in sizes of the stream that it leads to: small, so that its error starts near that of saying nothing."""
-MEMORY = 0.99
+MEMORY = 0.9
 """Share of a stream's size that one step of training keeps."""
 
 
@@ -52,7 +53,8 @@ class LinearMap(nn.Module):
     def forward(
         self, x: Float[Tensor, "*rows n_in"], size_in: Float[Tensor, ""], size_out: Float[Tensor, ""]
     ) -> Float[Tensor, "*rows n_out"]:
-        return nn.functional.linear(x / size_in.to(x.dtype), self.weight.to(x.dtype)) * size_out.to(x.dtype)
+        # Autocast may round the product; the stream that it becomes is as wide as the one it comes from.
+        return nn.functional.linear(x / size_in, self.weight).to(x.dtype) * size_out
 
 
 class Bridge(nn.Module):
@@ -108,11 +110,11 @@ def _size(stream: Tensor) -> Float[Tensor, ""]:
     return stream.float().square().mean().sqrt()
 
 
-def pair_sites(sparse: Transformer, dense: Dense, site_map: dict[str, str] | None) -> list[Crossing]:
+def pair_sites(sparse: Transformer, dense: Dense, site_map: Sequence[str] = ()) -> list[Crossing]:
     """Return where a sparse and a dense model are joined: their sites one by one, or as the map says.
 
     Args:
-        site_map: from residual sites of the sparse model to those of the dense one, both in order; None or {}: one by one.
+        site_map: pairs of residual sites, `SPARSE:DENSE`, in the order of both models; none: one by one.
 
     Raises:
         UserError: the models do not have equally many layers and there is no map, or the map names a site that does not exist
@@ -123,20 +125,23 @@ def pair_sites(sparse: Transformer, dense: Dense, site_map: dict[str, str] | Non
         if len(ours) != len(theirs):
             raise UserError(
                 f"The sparse model has {sparse.config.n_layers} layers and the dense one {dense.config.n_layers}: train a"
-                f" sparse one of {dense.config.n_layers}, or give a site map, such as bridge.site_map={{{ours[0]}: {theirs[0]},"
-                f" {ours[-1]}: {theirs[-1]}}}."
+                f" sparse one of {dense.config.n_layers}, or give a site map, such as"
+                f' \'bridge.site_map=["{ours[0]}:{theirs[0]}","{ours[-1]}:{theirs[-1]}"]\'.'
             )
         return [Crossing(*pair) for pair in zip(ours, theirs, strict=True)]
-    for site, sites in [(site, ours) for site in site_map] + [(site, theirs) for site in site_map.values()]:
-        if site not in sites:
-            whose = "sparse" if sites is ours else "dense"
+    crossings = [Crossing(*pair.partition(":")[::2]) for pair in site_map]
+    for whose, sites, named in zip(("sparse", "dense"), (ours, theirs), zip(*crossings, strict=True), strict=True):
+        for site in named:
+            if site not in sites:
+                raise UserError(
+                    f'The {whose} model has no residual site "{site}"{nearest(site, sites)}: choose from {", ".join(sites)},'
+                    " and write SPARSE:DENSE."
+                )
+        order = [sites.index(site) for site in named]
+        if any(late <= early for early, late in pairwise(order)):
             raise UserError(
-                f'The {whose} model has no residual site "{site}"{nearest(site, sites)}: choose from {", ".join(sites)}.'
+                f"The site map goes back, or twice to one place, in the {whose} model: keep its order, each site once."
             )
-    crossings = [Crossing(site, site_map[site]) for site in ours if site in site_map]
-    order = [theirs.index(crossing.dense) for crossing in crossings]
-    if any(late <= early for early, late in pairwise(order)):
-        raise UserError("The site map goes back or twice to the same place in the dense model: keep its order, each site once.")
     return crossings
 
 

@@ -40,8 +40,8 @@ class BridgeConfig:
     """Weight of the sparse model's next-token loss."""
     n_places: int | None = None
     """Places at which passes cross over in one step, drawn anew; null: all."""
-    site_map: dict[str, str] = field(default_factory=dict)
-    """From residual sites of the sparse model to the dense one's, where they have other numbers of layers; {}: one by one."""
+    site_map: list[str] = field(default_factory=list)
+    """Which residual sites are joined where the models have other numbers of layers, as SPARSE:DENSE; []: one by one."""
 
     def __post_init__(self) -> None:
         if not 0 < self.encoder_fraction <= 1:

@@ -10,9 +10,8 @@ from torch import Tensor
 
 from sparse_circuits.circuits.margin import score
 from sparse_circuits.tasks import task_losses
+from sparse_circuits.tasks.bootstrap import bootstrap_interval
 
-N_BOOTSTRAP = 1000
-COVERAGE = 0.95
 SEARCHES = {
     "swapped": "every prompt asked for the wrong answer",
     "coin": "answers swapped by a coin for every family of prompts",
@@ -129,11 +128,11 @@ def check(
 ) -> Check:
     """Score the margins of one test, one row a draw.
 
-    The interval resamples pairs (both prompts of a pair together) and draws, 1,000 times, with a seed of its own.
+    The interval resamples pairs, both prompts of a pair together, and draws.
     """
     losses = torch.stack([task_losses(row) for row in margins]).double().cpu()
     by_pair = losses.unflatten(1, (2, -1)).mean(1)
-    low, high = _interval(by_pair)
+    low, high = bootstrap_interval(by_pair)
     return Check(
         name=name,
         about=about,
@@ -145,16 +144,3 @@ def check(
         at_most=at_most,
         at_least=at_least,
     )
-
-
-def _interval(losses: Float[Tensor, "n_draws n_pairs"]) -> tuple[float, float]:
-    n_draws, n_pairs = losses.shape
-    generator = torch.Generator().manual_seed(0)
-    draws = torch.randint(n_draws, (N_BOOTSTRAP, n_draws), generator=generator)
-    pairs = torch.randint(n_pairs, (N_BOOTSTRAP, n_pairs), generator=generator)
-    counts = torch.zeros(N_BOOTSTRAP, n_draws).scatter_add_(1, draws, torch.ones(draws.shape)) / n_draws
-    shares = torch.zeros(N_BOOTSTRAP, n_pairs).scatter_add_(1, pairs, torch.ones(pairs.shape)) / n_pairs
-    means = torch.einsum("bd,dp,bp->b", counts.double(), losses, shares.double())
-    tail = (1 - COVERAGE) / 2
-    low, high = means.quantile(torch.tensor([tail, 1 - tail], dtype=torch.float64)).tolist()
-    return low, high

@@ -7,7 +7,7 @@ from sparse_circuits.tasks.encode import PairBatch, encode_pairs
 from sparse_circuits.tasks.evaluate import Evaluation, evaluate, task_evaluator
 from sparse_circuits.tasks.mine import Pattern, mined_task
 from sparse_circuits.tasks.registry import TASKS, get_task
-from sparse_circuits.tasks.score import answer_difference, right_margins, task_accuracy, task_losses
+from sparse_circuits.tasks.score import answer_difference, answer_probabilities, right_margins, task_accuracy, task_losses
 from sparse_circuits.tasks.table import pairs_table, verdict_table
 from sparse_circuits.tasks.task import Pair, Scoring, Task
 from sparse_circuits.tasks.user import find_task
@@ -25,6 +25,7 @@ __all__ = [
     "Task",
     "Verdict",
     "answer_difference",
+    "answer_probabilities",
     "encode_pairs",
     "evaluate",
     "examine",

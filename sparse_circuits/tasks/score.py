@@ -28,6 +28,25 @@ def answer_difference(logits: Float[Tensor, "n_prompts d_vocab"], batch: PairBat
     raise AssertionError(batch.scoring)
 
 
+def answer_probabilities(logits: Float[Tensor, "n_prompts d_vocab"], batch: PairBatch) -> Float[Tensor, "n_prompts 2"]:
+    """Return the probability, among all tokens, of each prompt's own answer and of the other prompt's.
+
+    Under `complement` the negative answer is every token but the positive one.
+    """
+    log_probabilities = logits.to(torch.promote_types(logits.dtype, torch.float32)).log_softmax(1)
+    positive, negative = batch.answers.repeat(2, 1, 1).unbind(1)
+    p_positive = _log_mass(log_probabilities, positive).exp()
+    match batch.scoring:
+        case Scoring.pair | Scoring.prefix_set:
+            p_negative = _log_mass(log_probabilities, negative).exp()
+        case Scoring.complement:
+            p_negative = 1 - p_positive
+        case other:
+            raise AssertionError(other)
+    both = torch.stack([p_positive, p_negative], dim=1)
+    return torch.cat([both[: batch.n_pairs], both[batch.n_pairs :].flip(1)])
+
+
 def _log_mass(logits: Float[Tensor, "n_prompts d_vocab"], ids: Int[Tensor, "n_prompts n_ids"]) -> Float[Tensor, "n_prompts"]:
     """Return the log-sum-exp over each row's ids; -1 stands for no id."""
     return logits.gather(1, ids.clamp(min=0)).masked_fill(ids < 0, -torch.inf).logsumexp(1)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Protocol, runtime_checkable
 
 import torch
 from rich.console import Console
@@ -28,18 +29,30 @@ from sparse_circuits.run import (
 )
 from sparse_circuits.sparsity import sparse_budgets
 from sparse_circuits.sparsity.measure import dead_fractions, l0_of
-from sparse_circuits.training.checkpoint import CheckpointFolder
+from sparse_circuits.training.checkpoint import CheckpointFolder, Resumable
 from sparse_circuits.training.config import TrainConfig
 from sparse_circuits.training.curves import draw_curves
 from sparse_circuits.training.evaluate import validation_loss
 from sparse_circuits.training.export import Trained, export_model
 from sparse_circuits.training.fixed_support import FixedSupportStep
-from sparse_circuits.training.loop import Metrics, fit
+from sparse_circuits.training.loop import Metrics, Step, fit
 from sparse_circuits.training.step import Diverged, PretrainStep
 from sparse_circuits.training.track import Jsonl, ProgressLine, Tracker, Tracks, Wandb, read_metrics
 
 MakeEvaluator = Callable[[Transformer, Tokenizer], Callable[[], Metrics]]
 """Prepares something to measure of the model while it trains, such as the tasks, and refuses before training what cannot be."""
+
+
+@runtime_checkable
+class TrainStep(Step, Resumable, Protocol):
+    """A step that trains a model."""
+
+    model: Transformer
+    autocast: Autocast
+
+
+Begin = Callable[[TrainConfig, int, torch.device], TrainStep]
+"""From the config, the tokenizer's ids and the device to the step that a run is made of."""
 
 
 def pretrain(
@@ -48,6 +61,7 @@ def pretrain(
     *,
     resume: bool = False,
     evaluators: Sequence[MakeEvaluator] = (),
+    begin: Begin | None = None,
     console: Console | None = None,
 ) -> Trained:
     """Train a weight-sparse transformer into a run folder and return it.
@@ -57,6 +71,7 @@ def pretrain(
         folder: the run folder; it will hold run.json, metrics.jsonl, curves.png, checkpoints/ and model/.
         resume: go on with the run that the folder holds.
         evaluators: measured beside the validation loss.
+        begin: makes the step to train with, and with it the model; None: a fresh model that learns the next token.
         console: where the progress line goes; None: nowhere.
 
     Raises:
@@ -71,9 +86,7 @@ def pretrain(
         backend = choose_backend(config.backend, device)
         dataset = prepare(config.data)
         torch.manual_seed(config.seed)
-        model = Transformer(config.model, d_vocab=dataset.tokenizer.d_vocab).to(device)
-        kind = PretrainStep if config.sparsity.support_every == 1 else FixedSupportStep
-        step = kind(model, config, autocast=choose_autocast(config.precision, device))
+        step = (begin or begin_pretraining)(config, dataset.tokenizer.d_vocab, device)
         loader = Loader(
             dataset.train,
             batch_size=config.batch_size,
@@ -89,7 +102,14 @@ def pretrain(
             console.print(f"training on {device.type}, kernels: {backend.name}", soft_wrap=True)
         with use_backend(backend):
             _run(step, loader, config=config, folder=folder, dataset=dataset, evaluators=evaluators, console=console)
-        return Trained(model.eval().requires_grad_(False), dataset.tokenizer)
+        return Trained(step.model.eval().requires_grad_(False), dataset.tokenizer)
+
+
+def begin_pretraining(config: TrainConfig, d_vocab: int, device: torch.device) -> TrainStep:
+    """Return the step that pretrains a fresh model."""
+    model = Transformer(config.model, d_vocab=d_vocab).to(device)
+    kind = PretrainStep if config.sparsity.support_every == 1 else FixedSupportStep
+    return kind(model, config, autocast=choose_autocast(config.precision, device))
 
 
 def check_budgets(config: TrainConfig) -> None:
@@ -99,7 +119,7 @@ def check_budgets(config: TrainConfig) -> None:
 
 
 def _run(
-    step: PretrainStep | FixedSupportStep,
+    step: TrainStep,
     loader: Loader,
     *,
     config: TrainConfig,

@@ -25,7 +25,7 @@ def dense(request: pytest.FixtureRequest) -> Dense:
 @pytest.fixture
 def bridge(sparse: Transformer, dense: Dense) -> Bridge:
     torch.manual_seed(3)
-    made = Bridge(pair_sites(sparse, dense, None), d_sparse=16, d_dense=8, encoder_fraction=0.5)
+    made = Bridge(pair_sites(sparse, dense), d_sparse=16, d_dense=8, encoder_fraction=0.5)
     made.sizes.fill_(1.0)
     return made
 

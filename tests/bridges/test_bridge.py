@@ -24,7 +24,7 @@ def test_sizes_are_those_of_the_streams_so_far() -> None:
     bridge.see_([torch.full((1, 3, 2), 4.0)], [torch.full((1, 3, 2), -0.5)])
     torch.testing.assert_close(bridge.sizes, torch.tensor([[4.0, 0.5]]))
     bridge.see_([torch.full((1, 3, 2), 5.0)], [torch.full((1, 3, 2), 0.5)])
-    torch.testing.assert_close(bridge.sizes, torch.tensor([[4.01, 0.5]]))
+    torch.testing.assert_close(bridge.sizes, torch.tensor([[4.1, 0.5]]))
 
 
 def test_a_saved_bridge_is_the_same(bridge: Bridge, tmp_path: Path) -> None:
@@ -37,18 +37,20 @@ def test_a_saved_bridge_is_the_same(bridge: Bridge, tmp_path: Path) -> None:
 
 
 def test_sites_are_paired_one_by_one_or_by_a_map(sparse: Transformer, dense: Dense) -> None:
-    assert pair_sites(sparse, dense, None)[1] == Crossing("0.resid_mid", "0.resid_mid")
-    chosen = {"final_resid": "final_resid", "0.resid_mid": "1.resid_in"}
+    assert pair_sites(sparse, dense)[1] == Crossing("0.resid_mid", "0.resid_mid")
+    chosen = ["0.resid_mid:1.resid_in", "final_resid:final_resid"]
     assert pair_sites(sparse, dense, chosen) == [Crossing("0.resid_mid", "1.resid_in"), Crossing("final_resid", "final_resid")]
 
 
 def test_what_cannot_be_paired_is_refused(sparse: Transformer, dense: Dense) -> None:
     deeper = Transformer(ModelConfig(n_layers=3, d_model=16), d_vocab=40)
     with pytest.raises(UserError, match="sparse model has 3 layers and the dense one 2: train a sparse one of 2, or give a"):
-        pair_sites(deeper, dense, None)
+        pair_sites(deeper, dense)
     with pytest.raises(UserError, match=r'sparse model has no residual site "0\.resid" \(did you mean "0\.resid_in"'):
-        pair_sites(sparse, dense, {"0.resid": "0.resid_in"})
+        pair_sites(sparse, dense, ["0.resid:0.resid_in"])
     with pytest.raises(UserError, match=r'dense model has no residual site "5\.resid_in"'):
-        pair_sites(sparse, dense, {"0.resid_in": "5.resid_in"})
-    with pytest.raises(UserError, match="goes back or twice"):
-        pair_sites(sparse, dense, {"0.resid_in": "1.resid_in", "1.resid_in": "0.resid_in"})
+        pair_sites(sparse, dense, ["0.resid_in:5.resid_in"])
+    with pytest.raises(UserError, match="goes back, or twice to one place, in the dense model"):
+        pair_sites(sparse, dense, ["0.resid_in:1.resid_in", "1.resid_in:0.resid_in"])
+    with pytest.raises(UserError, match="goes back, or twice to one place, in the sparse model"):
+        pair_sites(sparse, dense, ["0.resid_in:0.resid_in", "0.resid_in:1.resid_in"])

@@ -14,10 +14,10 @@ from tests.bridges.test_hybrid import identity
 
 
 def test_bigram_counts_by_hand() -> None:
-    counts = BigramCounts(torch.tensor([0, 1, 0, 1, 0, 2]), d_vocab=3)
-    shares = [(3 + 1) / 9, (2 + 1) / 9, (1 + 1) / 9]
+    counts = BigramCounts(torch.tensor([[0, 1, 0], [0, 1, 2], [0, 2, 0]]), d_vocab=3)
+    shares = [(2 + 1) / 9, (2 + 1) / 9, (2 + 1) / 9]
     losses = counts.losses(torch.tensor([0, 0, 2]), torch.tensor([1, 2, 2]), prior=2.0)
-    expected = [(2 + 2 * shares[1]) / 5, (1 + 2 * shares[2]) / 5, (0 + 2 * shares[2]) / 2]
+    expected = [(2 + 2 * shares[1]) / 5, (1 + 2 * shares[2]) / 5, (0 + 2 * shares[2]) / 3]
     assert losses.tolist() == pytest.approx([-log(p) for p in expected])
     text = torch.randint(3, (4, 9))
     each = [counts.losses(text[:, :-1], text[:, 1:], prior=prior).mean().item() for prior in PRIORS]
@@ -25,15 +25,15 @@ def test_bigram_counts_by_hand() -> None:
 
 
 def test_every_next_token_has_one_probability() -> None:
-    counts = BigramCounts(torch.randint(D_VOCAB, (500,)), d_vocab=D_VOCAB)
+    counts = BigramCounts(torch.randint(D_VOCAB, (20, 25)), d_vocab=D_VOCAB)
     losses = counts.losses(torch.full((D_VOCAB,), 7), torch.arange(D_VOCAB), prior=3.0)
     assert (-losses).exp().sum().item() == pytest.approx(1, abs=1e-5)
 
 
 def test_an_identity_recovers_everything(batch: Tensor) -> None:
     model = transformer(d_model=16, seed=0)
-    scores = evaluate_bridge(model, model, identity(model), [batch, batch[:2]], bigram_loss=9.0, autocast=nullcontext)
-    assert scores.n_tokens == 5 * 12
+    scores = evaluate_bridge(model, model, identity(model), [batch, batch.flip(0)], bigram_loss=9.0, autocast=nullcontext)
+    assert scores.n_tokens == 6 * 12
     assert scores.dense_loss == pytest.approx(scores.sparse_loss)
     for place in scores.places:
         for measured in (place.to_sparse, place.to_dense):

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from sparse_circuits.tasks.encode import PairBatch
-from sparse_circuits.tasks.score import answer_difference, right_margins, task_accuracy, task_losses
+from sparse_circuits.tasks.score import answer_difference, answer_probabilities, right_margins, task_accuracy, task_losses
 from sparse_circuits.tasks.task import Scoring
 
 LOGITS = [[0.5, -1.0, 2.0, 0.25], [3.0, 1.0, 0.0, -2.0], [1.5, 0.5, -0.5, 0.0], [0.0, 2.5, 1.0, -1.0]]
@@ -79,3 +79,14 @@ def test_bfloat16_logits_are_compared_in_float32():
 def test_huge_margins_stay_finite():
     assert task_losses(torch.tensor([1e4, -1e4])).tolist() == [0.0, 0.0]
     assert task_losses(torch.tensor([-1e4, 1e4])).tolist() == [1e4, 1e4]
+
+
+@pytest.mark.parametrize("scoring", Scoring)
+def test_probabilities_of_both_answers_among_all_tokens(scoring):
+    found = answer_probabilities(torch.tensor(LOGITS, dtype=torch.float64), a_batch(scoring))
+    for prompt, row in enumerate(LOGITS):
+        weights = [math.exp(logit) / sum(map(math.exp, row)) for logit in row]
+        positive, negative = (sum(weights[i] for i in ids if i >= 0) for ids in ANSWERS[scoring][prompt % 2])
+        negative = 1 - positive if scoring is Scoring.complement else negative
+        own_first = [positive, negative] if prompt < 2 else [negative, positive]
+        assert found[prompt].tolist() == pytest.approx(own_first)
