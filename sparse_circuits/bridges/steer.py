@@ -24,6 +24,7 @@ from sparse_circuits.bridges.load import Bridged
 from sparse_circuits.errors import UserError
 from sparse_circuits.model import Node, record
 from sparse_circuits.model.dense import Dense, norm_at
+from sparse_circuits.model.layout import only
 from sparse_circuits.model.sites import match_sites
 
 READS = {"attn.act_in": "resid_in", "mlp.act_in": "resid_mid"}
@@ -187,8 +188,10 @@ def steered(
 
     def add(change: Tensor) -> Tensor:
         def tap(value: Tensor) -> Tensor:
+            # Of the last sublayer a pass that reads its logits at one position computes that position alone.
+            here = change if change.ndim == 1 or value.shape[1] == change.shape[1] else only(change, at)
             beside = value.shape[-1] - change.shape[-1]  # our own models read positions beside the stream
-            return value + strength * torch.nn.functional.pad(change, (0, beside)).to(value.dtype)
+            return value + strength * torch.nn.functional.pad(here, (0, beside)).to(value.dtype)
 
         return tap
 
