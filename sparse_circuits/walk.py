@@ -16,9 +16,10 @@ from rich.table import Table
 
 from sparse_circuits.bridges import BridgeScores
 from sparse_circuits.bridges.curve import SteeringCurves, draw_steering, steering_curves
+from sparse_circuits.bridges.features import node_features
 from sparse_circuits.bridges.load import load_bridged
 from sparse_circuits.bridges.narrow import task_family
-from sparse_circuits.bridges.table import bridge_table, steering_table
+from sparse_circuits.bridges.table import bridge_table, feature_table, steering_table
 from sparse_circuits.bridges.train import train_bridge
 from sparse_circuits.circuits import Circuit, extract
 from sparse_circuits.circuits.attack import run_attack
@@ -257,11 +258,13 @@ def steer(config: SteerVerb, console: Console) -> SteeringCurves:
     n_rows = max(1, settings.n_reference_tokens // model.config.n_ctx)
     (rows,) = validation_batches(dataset.validation, batch_size=n_rows, n_ctx=model.config.n_ctx, n_batches=1)
     found = steering_curves(bridged, nodes, batch, rows[:, :-1], task=task.name, config=settings)
+    features = node_features(bridged, nodes, rows[:, :-1])
     console.print(steering_table(found))
+    console.print(feature_table(features))
     if any(not 0 <= strength <= 1 for strength in settings.strengths):
         console.print("[dim]Strengths below 0 or above 1 push further than the other prompt does.[/dim]")
     path = config.run / "steering" / f"{task.name}.json"
-    write_json(path, to_plain(found))
+    write_json(path, {**to_plain(found), "features": to_plain(features)})
     draw_steering(found, path.with_suffix(".png"))
     console.print(f"curves: {path}, {path.with_suffix('.png')}", soft_wrap=True)
     return found

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+from rich.markup import escape
 from rich.table import Table
 
 from sparse_circuits.bridges.curve import SteeringCurves
 from sparse_circuits.bridges.evaluate import BridgeScores
+from sparse_circuits.bridges.features import NodeFeature
 
 
 def bridge_table(scores: BridgeScores) -> Table:
@@ -40,4 +44,15 @@ def steering_table(found: SteeringCurves) -> Table:
             for text in (f"{point.counterfactual:.4f} ({point.low:.4f} to {point.high:.4f})", f"{point.side_effect:.3f}")
         ]
         table.add_row(f"{points[0].strength:g}", *cells)
+    return table
+
+
+def feature_table(features: Sequence[NodeFeature]) -> Table:
+    """Return how well dense directions predict the nodes, and the tokens that excite them."""
+    table = Table(title="what the nodes are in the dense model")
+    for name in ("node", "dense site", "R\u00b2", "tokens"):
+        table.add_column(name)
+    for each in features:
+        tokens = " ".join(repr(token) for token in dict.fromkeys(exciting.token for exciting in each.tokens))
+        table.add_row(escape(each.node), each.site, f"{each.r_squared:.2f}", escape(tokens))
     return table

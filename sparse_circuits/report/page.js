@@ -124,6 +124,36 @@ function circuitSection(circuit) {
       long(`Edges and unembedding weights (${links.length})`, table(edgeColumns, links, { caption: `Edges of ${circuit.task}` }))));
 }
 
+function bridgeSection({ bridge }) {
+  if (!bridge) return null;
+  const rows = [...bridge.places.flatMap(place => [{ at: place, from: "dense", ...place.to_sparse }, { at: place, from: "sparse", ...place.to_dense }]),
+    ...Object.entries(bridge.alternating).map(([name, measured]) => ({ from: name.replace("_first", ""), ...measured }))];
+  const name = ({ at }) => !at ? "every place" : at.sparse === at.dense ? at.sparse : `${at.sparse}, ${at.dense}`;
+  const measured = (label, key, title) => ({ label, title, right: true, of: row => row[key], show: row => decimal(row[key]) });
+  const columns = [{ label: "crossing over at", of: name }, { label: "from", of: row => row.from }, measured("loss", "loss", "of the next token, in nats"),
+    measured("recovered", "recovered", "share of the dense model's improvement over the bigram table"), measured("KL", "kl", "from the dense model's answers, in nats"),
+    measured("NMSE", "nmse", "error of the map, over the size of what it should say")];
+  return element("section", { id: "bridge" }, element("h2", {}, "Bridge"),
+    element("p", {}, `Passes that begin in one model and end in the other. Validation loss in nats: bigram table ${decimal(bridge.bigram_loss)}, dense ${decimal(bridge.dense_loss)}, sparse ${decimal(bridge.sparse_loss)}.`),
+    element("div", { class: "card scroll" }, table(columns, rows, { caption: "Bridge" })));
+}
+
+function steeringSection({ steering }) {
+  if (!steering.length) return null;
+  const names = ["node", "random", "raw"];
+  const columns = [{ label: "strength", of: row => row.strength }, ...names.flatMap(name => [
+    { label: `P, ${name}`, title: "probability of the counterfactual answer", right: true, of: row => row[name].counterfactual,
+      show: row => element("span", { title: `95 % interval ${decimal(row[name].low)} to ${decimal(row[name].high)}` }, decimal(row[name].counterfactual)) },
+    { label: "KL elsewhere", title: "on unrelated text, in nats a token", right: true, of: row => row[name].side_effect, show: row => decimal(row[name].side_effect) }])];
+  const featureColumns = [{ label: "node", of: row => row.node, show: row => element("code", {}, row.node) }, { label: "dense site", of: row => row.site },
+    { label: "R²", right: true, of: row => row.r_squared, show: row => decimal(row.r_squared, 2) },
+    { label: "dense tokens that excite it", show: row => row.tokens.map(each => [element("span", { class: "muted" }, visible(each.before.slice(-16))), token(each.token), " "]) }];
+  return element("section", { id: "steering" }, element("h2", {}, "Steering"), steering.map(found => [element("h3", {}, found.task),
+    element("p", {}, `The dense model, pushed along ${found.nodes.join(", ")}, along random directions, and by the difference of its own activations; ${found.n_pairs} held-out pairs.`),
+    element("div", { class: "card scroll" }, table(columns, found.curves.node.map((point, i) => Object.fromEntries([["strength", point.strength], ...names.map(name => [name, found.curves[name][i]])])), { caption: `Steering of ${found.task}` })),
+    element("div", { class: "card scroll" }, table(featureColumns, found.features, { caption: `Nodes of ${found.task} in the dense model` }))]));
+}
+
 function bar(sections) {
   const root = document.documentElement;
   const dark = matchMedia("(prefers-color-scheme: dark)");
@@ -136,7 +166,7 @@ function bar(sections) {
 }
 
 function show() {
-  const sections = [training(payload), taskTable(payload), ...payload.circuits.map(circuit => circuitSection(circuit))].filter(Boolean);
+  const sections = [training(payload), taskTable(payload), bridgeSection(payload), steeringSection(payload), ...payload.circuits.map(circuit => circuitSection(circuit))].filter(Boolean);
   document.getElementById("content").append(...[payload.run && header(payload), ...sections].filter(Boolean),
     element("footer", {}, `Made by sparse_circuits${payload.run?.versions?.["sparse-circuits"] ? ` ${payload.run.versions["sparse-circuits"]}` : ""}; `
       + `payload ${payload.schema.name} ${payload.schema.version}, also beside this page as report.json.`));

@@ -7,6 +7,8 @@
     curves    see `curves.py`, or null
     tasks     the doctor's rows (`Diagnosis.to_dict`), or null
     circuits  a list, see `graph.py`; in the order of the tasks
+    bridge    bridge.json, the scores of a bridge (`BridgeScores`), or null
+    steering  a list: what is in steering/ (`SteeringCurves`, and `features`, a list of `NodeFeature`)
 
 Losses are in nats. A number that is not finite is null, as JSON has none.
 """
@@ -50,6 +52,8 @@ def run_payload(run_folder: Path) -> dict[str, Any]:
         curves=training_curves(_metrics(folder / "metrics.jsonl")) if has_run else None,
         tasks=tasks,
         circuits=_in_order(circuits, [row["task"] for row in tasks or ()]),
+        bridge=_read(folder / "bridge.json"),
+        steering=[read_json(path) for path in sorted(folder.glob("steering/*.json"))],
     )
 
 
@@ -64,8 +68,8 @@ def to_json(payload: dict[str, Any]) -> str:
 
 
 def _payload(*, circuits: Iterable[Circuit], **parts: Any) -> dict[str, Any]:
-    absent = dict.fromkeys(("run", "data", "model", "curves", "tasks"))
-    return {"schema": SCHEMA, **absent, **parts, "circuits": [circuit_graph(circuit) for circuit in circuits]}
+    absent = dict.fromkeys(("run", "data", "model", "curves", "tasks", "bridge"))
+    return {"schema": SCHEMA, **absent, "steering": [], **parts, "circuits": [circuit_graph(circuit) for circuit in circuits]}
 
 
 def _run(folder: Path) -> dict[str, Any]:

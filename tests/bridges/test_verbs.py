@@ -40,6 +40,10 @@ def test_a_narrow_bridge_is_trained_and_steered(folder: Path, capsys: pytest.Cap
     curves = json.loads((run / "steering" / "single_double_quote.json").read_text())["curves"]
     assert [point["strength"] for point in curves["raw"]] == [0, 2]
     assert (run / "steering" / "single_double_quote.png").exists()
+    assert cli.main(["report", f"run={run}"]) == 0
+    shown = json.loads((run / "report.json").read_text())
+    assert len(shown["bridge"]["places"]) == 3 and shown["steering"][0]["features"][1]["node"] == "0.mlp.act_in[1]"
+    capsys.readouterr()
     assert cli.main(["steer", f"run={run}"]) == 2
     assert "holds no circuit of single_double_quote: extract it" in capsys.readouterr().err
 
