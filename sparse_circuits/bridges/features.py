@@ -83,7 +83,7 @@ def node_features(
 
 
 def r_squared(x: Float[Tensor, "n_rows n_pos"], y: Float[Tensor, "n_rows n_pos"]) -> float:
-    """Return the squared correlation: the share of y's variance that the best line through x explains, 0 where either is flat."""
+    """Return the squared correlation, the share of y's variance that the best line through x explains; 0 where one is flat."""
     x, y = (each.double() - each.double().mean() for each in (x, y))
     spread = x.square().sum() * y.square().sum()
     return 0.0 if spread == 0 else ((x * y).sum().square() / spread).item()

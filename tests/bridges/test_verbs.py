@@ -26,14 +26,17 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def test_a_narrow_bridge_is_trained_and_steered(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_narrow_bridge_is_trained_and_steered(
+    folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sparse_circuits.bridges.narrow.N_PAIRS", 500)
     run = folder / "run"
     where = [f"run={run}", f"data.folder={folder / 'data'}", f"dense={folder / 'dense'}"]
     narrow = ["task_family=[single_double_quote]", "l0_fraction=0.4", "evaluation_batches=1", "evaluate_every=0"]
     assert cli.main(["bridge", *where, *TINY, *narrow]) == 0
     assert "every place" in capsys.readouterr().out
     texts = [json.loads(line)["text"] for line in (run / "task_family.jsonl").read_text().splitlines()]
-    assert len(texts) == 40_000 and len(set(texts)) > 30_000
+    assert len(texts) == 1000 and len(set(texts)) > 800
     said = ['nodes=["0.attn.act_in[3]","0.mlp.act_in[1]"]', "steer.n_pairs=4", "steer.strengths=[0,2]", "steer.n_random=2"]
     assert cli.main(["steer", f"run={run}", *said]) == 0
     assert "push further than the other prompt does" in capsys.readouterr().out
