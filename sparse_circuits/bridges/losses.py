@@ -38,8 +38,8 @@ class BridgeConfig:
     """Weight of crossing over into the dense model."""
     pretraining: float = 1.0
     """Weight of the sparse model's next-token loss."""
-    n_places: int | None = None
-    """Places at which passes cross over in one step, drawn anew; null: all."""
+    n_places: int | None = 2
+    """Places, at most, at which passes cross over in one step, drawn anew; null: all, which costs several times as much."""
     site_map: list[str] = field(default_factory=list)
     """Which residual sites are joined where the models have other numbers of layers, as SPARSE:DENSE; []: one by one."""
 
@@ -82,7 +82,7 @@ class BridgeLoss(nn.Module):
         if self.training:
             bridge.see_(of_sparse, of_dense.streams)
         n = len(bridge.crossings)
-        places = sorted(torch.randperm(n)[: self.config.n_places or n].tolist())
+        places = sorted(torch.randperm(n)[: self.config.n_places].tolist())
         answers = log_softmax(of_dense.logits, dim=-1)
         to_sparse = into_sparse(self.sparse, bridge, of_dense.streams, places, tokens=tokens)
         to_dense = into_dense(dense, bridge, of_sparse, places, tokens=tokens)

@@ -91,18 +91,15 @@ def check_models(config: TrainConfig, dense: Dense, tokenizer: Tokenizer, bridge
     """Refuse models that cannot be joined, on a sparse one without storage.
 
     Raises:
-        UserError: layers do not match, the sparse model reads more tokens than the dense one, or there are fewer places than
-            a step is to cross over at.
+        UserError: layers do not match, or the sparse model reads more tokens than the dense one.
     """
     with torch.device("meta"):
-        crossings = pair_sites(Transformer(config.model, d_vocab=tokenizer.d_vocab), dense, bridge.site_map)
+        pair_sites(Transformer(config.model, d_vocab=tokenizer.d_vocab), dense, bridge.site_map)
     if config.model.n_ctx > dense.config.n_ctx:
         raise UserError(
             f"The sparse model reads {config.model.n_ctx} tokens and the dense one {dense.config.n_ctx}: set model.n_ctx to"
             f" {dense.config.n_ctx} or less."
         )
-    if bridge.n_places is not None and bridge.n_places > len(crossings):
-        raise UserError(f"bridge.n_places is {bridge.n_places}, but the models are joined at {len(crossings)} places.")
 
 
 def with_tokenizer(config: DataConfig, tokenizer: Tokenizer, folder: Path) -> DataConfig:

@@ -127,7 +127,6 @@ def test_what_cannot_be_joined_is_refused_before_any_work(config: TrainConfig, d
         (replace(config, model=replace(config.model, n_ctx=32), n_tokens=10_000), {}, "reads 32 tokens and the dense one"),
         (replace(config, data=replace(config.data, tokenizer=tmp_path / "tokenizer.json")), {}, "is not the dense one's"),
         (config, {"start": Trained(model, other)}, "is not the dense one's"),
-        (config, {"bridge": BridgeConfig(n_places=4)}, "joined at 3 places"),
         (config, {"dense": str(tmp_path)}, "could not be loaded"),
     ):
         with pytest.raises(UserError, match=says):
