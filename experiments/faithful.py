@@ -18,6 +18,7 @@ from typing import Any
 from experiments.cells import Cells, study_parser
 from experiments.proof import known_tasks, masks_for
 from sparse_circuits.circuits import Budget, ExtractConfig, Objective, TuneConfig
+from sparse_circuits.circuits.card import SEARCHES
 from sparse_circuits.circuits.controls import nonsense
 from sparse_circuits.circuits.extract import prepare_search
 from sparse_circuits.circuits.faithfulness import FAILING, SUFFICIENT, equal_size, top_margins
@@ -52,13 +53,17 @@ def trial(search: Search, n_nodes: int, *, budget: Budget) -> dict[str, Any]:
     return {"n_nodes": n_nodes, "loss": score(equal_size(tuned(search, budget), n_nodes)).loss}
 
 
-def run(subject: Subject, cells: Cells, study: dict[str, str], *, task: str, objective: Objective, seed: int) -> None:
-    """Run the trials of one task that are not done, each at the size of the real one."""
+def run(
+    subject: Subject, cells: Cells, study: dict[str, str], *, task: str, objective: Objective, kinds: Sequence[str], seed: int
+) -> None:
+    """Run the trials of one task that are not done, the real one and these kinds, each at the size of the real one."""
     config = ExtractConfig(masks=masks_for(objective), knowledge_gate=False, n_validation_pairs=N_VALIDATION_PAIRS, seed=seed)
     real = prepare_search(subject.model, find_task(task), subject.tokenizer, subject.means(), config=config)
     key, budget = {"task": task, "objective": objective.name, "seed": seed, **study}, Budget[study["budget"]]
     n_nodes = cells.run(partial(real_trial, real, budget=budget), kind=REAL, **key)["n_nodes"]
-    for kind, (search,) in nonsense(real, subject.tokenizer, n_controls=1).items():
+    searches = nonsense(real, subject.tokenizer, n_controls=1)
+    for kind in kinds:
+        (search,) = searches[kind]
         cells.run(partial(trial, search, n_nodes, budget=budget), kind=kind, **key)
 
 
@@ -77,13 +82,14 @@ def table(rows: Sequence[dict[str, Any]]) -> str:
 def main() -> None:
     parser = study_parser(__doc__, study="faithful", objectives=list(Objective.__members__))
     parser.add_argument("--budget", default="standard", choices=Budget.__members__)
+    parser.add_argument("--kinds", nargs="+", default=list(SEARCHES), choices=SEARCHES, help="of searches that must fail")
     options = parser.parse_args()
     study = {"checkpoint": options.checkpoint, "budget": options.budget}
     subject, cells = subject_of(DEFAULT_RUN, options.checkpoint), Cells(options.out)
     for seed in range(options.seeds):
         for objective in map(Objective.__getitem__, options.objectives):
             for task in options.tasks or known_tasks(subject):
-                run(subject, cells, study, task=task, objective=objective, seed=seed)
+                run(subject, cells, study, task=task, objective=objective, kinds=options.kinds, seed=seed)
     print(table(cells.select(**study)))
 
 
