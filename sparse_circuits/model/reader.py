@@ -35,7 +35,7 @@ class Reader(nn.Module):
         # The next product would round to autocast's dtype anyway; rounding first makes AbsTopK cheaper.
         dtype = torch.get_autocast_dtype(residual.device.type) if autocast else residual.dtype
         rms = replaced_rms(residual, taps, self.rms_site)
-        if self.position_norm is None and rms is None:
+        if self.position_norm is None and rms is None and isinstance(self.norm, RMSNorm):
             return tapped(taps, self.site, rms_norm_abs_topk(residual, self.norm.gain, self.kept, eps=EPS, dtype=dtype))
         x = self.norm(residual, rms)
         if self.position_norm is not None:

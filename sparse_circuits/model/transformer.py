@@ -6,7 +6,7 @@ Source: Gao et al. 2025, appendix A.1. Every site is a tap point, so recording, 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import torch
 from jaxtyping import Float, Int
@@ -52,6 +52,8 @@ class Transformer(nn.Module):
         if config.tied:
             self.unembed.weight = self.embed.weight
         self.bigram = nn.Parameter(torch.empty(d_vocab, d_vocab)) if config.bigram else None
+        self.between: Callable[[str, Tensor], Tensor] | None = None
+        """What the stream goes through behind the sublayer at a residual site; None, as in all models of ours: nothing."""
         self._sites = frozenset(all_sites(config))
         self._initialise()
 
@@ -155,7 +157,7 @@ class Transformer(nn.Module):
                     if at is not None and site == f"{last}.resid_mid":
                         x, beside, at = only(x, at), _only_there(beside, at), None
                     written = sublayer(x, beside, taps)
-                x = x + written
+                x = x + written if self.between is None else self.between(site, x + written)
                 if until.startswith(sublayer.site):
                     return x
         return tapped(taps, FINAL, x if at is None else only(x, at))
