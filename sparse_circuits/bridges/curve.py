@@ -16,7 +16,6 @@ from pathlib import Path
 
 import torch
 from jaxtyping import Float, Int
-from matplotlib.figure import Figure
 from torch import Tensor
 
 from sparse_circuits.bridges.load import Bridged
@@ -147,6 +146,8 @@ def most_pushed(change: Float[Tensor, "batch pos channels"]) -> Float[Tensor, " 
 
 def draw_steering(found: SteeringCurves, path: Path) -> None:
     """Write the curves as one picture, atomically."""
+    from matplotlib.figure import Figure  # takes a while to import, and only pictures need it
+
     figure = Figure(figsize=(5, 3.6), layout="constrained")
     axes = figure.subplots()
     for name, points in found.curves.items():
