@@ -107,20 +107,29 @@ def load_openai(folder: Path) -> Imported:
     return Imported(model.eval().requires_grad_(False), config, dropped, nonzeros, tokenizer)
 
 
-def read_state(path: Path) -> dict[str, Tensor]:
-    """Read a bare state dict; a file that holds anything but tensors is refused, and nothing in it is run.
+def load_safely(path: Path) -> Any:
+    """Read a file of torch's that holds tensors and plain values; nothing in it is run.
 
     Raises:
-        UserError: the file is missing, damaged, or holds more than tensors by name.
+        UserError: the file is missing, damaged, or holds code.
     """
     if not path.is_file():
         raise UserError(f"{path} does not exist: give the folder that holds the model and its {path.name}.")
     try:
         with warnings.catch_warnings(action="ignore"):  # of what is refused anyhow
-            state = torch.load(path, map_location="cpu", weights_only=True)
+            return torch.load(path, map_location="cpu", weights_only=True)
     except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, ValueError, KeyError, IndexError, TypeError) as error:
         first = str(error).strip().partition("\n")[0]
         raise UserError(f"{path} is damaged or holds more than tensors ({first}): download it again.") from error
+
+
+def read_state(path: Path) -> dict[str, Tensor]:
+    """Read a bare state dict.
+
+    Raises:
+        UserError: the file is missing, damaged, or holds more than tensors by name.
+    """
+    state = load_safely(path)
     if not isinstance(state, dict) or not all(isinstance(k, str) and isinstance(v, Tensor) for k, v in state.items()):
         raise UserError(f"{path} is not a dictionary of tensors by name: give a final_model.pt as it was published.")
     return state
