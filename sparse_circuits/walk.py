@@ -193,11 +193,12 @@ def attack(config: AttackVerb, console: Console) -> list[AttackReport]:
 
 def export_circuits(config: ExportVerb, console: Console) -> list[Path]:
     """Write a run's circuits in another format, and print where they are."""
-    suffix = "py" if config.to is Format.python else config.to.name
+    names = {Format.python: "{}.py", Format.circuit_tracer: "circuit_tracer/{}.json"}
     written = []
     for task in tasks_with_circuit(config.run, config.tasks):
-        path = config.run / "exports" / f"{task.name}.{suffix}"
+        path = config.run / "exports" / names.get(config.to, f"{{}}.{config.to.name}").format(task.name)
         written += export(Circuit.load(circuit_path(config.run, task.name)), config.to, path)
+    written = list(dict.fromkeys(written))
     console.print("\n".join(map(str, written)), soft_wrap=True)
     return written
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import networkx as nx
+import numpy as np
 import pytest
 
 from sparse_circuits.circuits import Circuit
@@ -247,3 +248,18 @@ def test_a_folder_is_never_replaced_by_a_file(kind: Format, circuit: Circuit, tm
     with pytest.raises(UserError, match="is a folder"):
         export(circuit, kind, folder)
     assert [path.name for path in tmp_path.rglob("*")] == ["circuit.py", "kept.txt"]
+
+
+def test_npz_holds_the_graph(circuit: Circuit, graph: nx.DiGraph, tmp_path: Path) -> None:
+    (path,) = export(circuit, Format.npz, tmp_path / "circuit.npz")
+    arrays = np.load(path, allow_pickle=False)
+    names = arrays["nodes"].tolist()
+    assert names == list(graph)
+    found = {
+        (names[a], names[b]): (w, kind)
+        for (a, b), w, kind in zip(arrays["edges"], arrays["weights"], arrays["kinds"], strict=True)
+    }
+    assert found == {(a, b): (edge["weight"], edge["kind"]) for a, b, edge in graph.edges(data=True)}
+    for kind, rows in (("nodes", graph.nodes(data=True)), ("edges", graph.edges(data=True))):
+        expected = [row[-1].get("loss_without", np.nan) for row in rows]
+        np.testing.assert_array_equal(arrays[f"loss_without_{kind}"], expected)
