@@ -138,6 +138,20 @@ class SteerVerb:
 
 
 @dataclass(frozen=True)
+class VerifyVerb:
+    """Compare two models on random tokens: the largest difference of logits, and at every site."""
+
+    checkpoint: str = ""
+    """The model: pretrained:NAME, a run folder, an exported Hugging Face folder, or a folder of OpenAI's."""
+    against: str | None = None
+    """The other, likewise; a Hugging Face folder is run by transformers; null: the same model in float64."""
+    n_rows: int = 4
+    """Rows of random tokens, each as long as the model reads."""
+    seed: int = 0
+    """Of the tokens."""
+
+
+@dataclass(frozen=True)
 class ReportVerb:
     """Write a run's report: one self-contained page."""
 
@@ -164,6 +178,7 @@ VERBS = {
     "export": ExportVerb,
     "bridge": BridgeVerb,
     "steer": SteerVerb,
+    "verify": VerifyVerb,
     "report": ReportVerb,
     "quickstart": QuickstartVerb,
 }

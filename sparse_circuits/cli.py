@@ -21,6 +21,7 @@ VERBS = {
     "export": "write circuits as a numpy program, GraphML, DOT, JSON or CSV",
     "bridge": "train a sparse model with a bridge to a dense one",
     "steer": "steer the dense model of a bridge by nodes of a circuit, beside its controls",
+    "verify": "compare two models: the largest difference of logits, and at every site",
     "report": "write a run's report, one self-contained page",
 }
 HELP = f"""sparse-circuits VERB [setting=value ...]

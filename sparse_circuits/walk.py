@@ -11,6 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import torch
 from rich.console import Console
 from rich.table import Table
 
@@ -36,16 +37,19 @@ from sparse_circuits.conf.verbs import (
     SteerVerb,
     TasksVerb,
     TrainVerb,
+    VerifyVerb,
 )
 from sparse_circuits.data import DataConfig, Tokenizer, prepare, validation_batches
 from sparse_circuits.data.words import Split
 from sparse_circuits.errors import UserError
 from sparse_circuits.interop import Format, export
+from sparse_circuits.interop.hugging_face import CODE
+from sparse_circuits.interop.verify import Difference, against_hugging_face, against_itself, compare, load_any
 from sparse_circuits.model import Node, Transformer
 from sparse_circuits.plain import from_plain, to_plain
 from sparse_circuits.report import write_report
 from sparse_circuits.run import rank, read_json, write_json
-from sparse_circuits.subject import bigram_of, circuit_path, subject_of
+from sparse_circuits.subject import PRETRAINED, bigram_of, circuit_path, subject_of
 from sparse_circuits.summary import card_numbers, circuit_table, print_summary, print_verdicts, summarise
 from sparse_circuits.tasks import (
     TASKS,
@@ -289,6 +293,33 @@ def circuit_inputs(run: Path, task: Task) -> list[Node]:
     if not found:
         raise UserError(f"The circuit of {task.name} has no node at an act_in site, where bridges lead from: give nodes.")
     return found
+
+
+def verify(config: VerifyVerb, console: Console) -> Difference:
+    """Compare a model with another, or with itself in float64, and print where they differ."""
+    if not config.checkpoint:
+        raise UserError("Say what to verify: checkpoint=pretrained:NAME, a run folder, or a folder of another project's.")
+    model = any_model(config.checkpoint)
+    generator = torch.Generator().manual_seed(config.seed)
+    tokens = torch.randint(model.d_vocab, (config.n_rows, model.config.n_ctx), generator=generator)
+    if config.against is None:
+        found = against_itself(model, tokens)
+    elif (Path(config.against) / CODE).exists():
+        found = against_hugging_face(model, Path(config.against), tokens)
+    else:
+        found = compare(model, any_model(config.against), tokens)
+    table = Table(title=f"{config.checkpoint} against {config.against or 'itself in float64'}")
+    table.add_column("site")
+    table.add_column("largest difference", justify="right")
+    for site, difference in {**found.sites, "logits": found.logits}.items():
+        table.add_row(site, f"{difference:.2e}")
+    console.print(table)
+    return found
+
+
+def any_model(place: str) -> Transformer:
+    """Return a model of ours: one that comes with the package, or of whatever folder."""
+    return subject_of(DEFAULT_RUN, place).model if place.startswith(PRETRAINED) else load_any(place)
 
 
 def report(config: ReportVerb, console: Console) -> Path:

@@ -2,6 +2,7 @@
 
 from sparse_circuits.model.config import ModelConfig, Positions
 from sparse_circuits.model.generate import generate
+from sparse_circuits.model.names import Names
 from sparse_circuits.model.sites import Link, Node, links, match_sites, node_sites, site_width
 from sparse_circuits.model.store import load_model, save_model
 from sparse_circuits.model.taps import record
@@ -10,6 +11,7 @@ from sparse_circuits.model.transformer import Transformer
 __all__ = [
     "Link",
     "ModelConfig",
+    "Names",
     "Node",
     "Positions",
     "Transformer",

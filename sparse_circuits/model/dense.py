@@ -264,6 +264,14 @@ def load_hugging_face(place: str) -> tuple[HuggingFace, str]:
     return HuggingFace(lm), text
 
 
+def logits_of_folder(folder: Path, tokens: Int[Tensor, "batch pos"]) -> Float[Tensor, "batch pos d_vocab"]:
+    """Return the logits of a model that brings its own code, run by `transformers`; whoever calls has looked at that code."""
+    from transformers import AutoModelForCausalLM
+
+    with torch.no_grad():
+        return AutoModelForCausalLM.from_pretrained(folder, trust_remote_code=True)(tokens).logits
+
+
 def _or_refuse(load: Callable[[], Any], place: str) -> Any:
     try:
         return load()

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from torch import Tensor
 
+from sparse_circuits.model.names import Names, in_transformer_lens
 from sparse_circuits.model.sites import FINAL_RMS, match_sites
 
 if TYPE_CHECKING:
@@ -52,7 +53,13 @@ def tapped(taps: Taps, site: str, value: Tensor) -> Tensor:
 
 
 def record(
-    model: Transformer, tokens: Tensor, sites: str | Iterable[str], *, taps: Taps | None = None, at: Tensor | None = None
+    model: Transformer,
+    tokens: Tensor,
+    sites: str | Iterable[str],
+    *,
+    taps: Taps | None = None,
+    at: Tensor | None = None,
+    names: Names = Names.published,
 ) -> dict[str, Tensor]:
     """Return the values of the sites that match, stopping the forward pass behind the last of them.
 
@@ -63,9 +70,11 @@ def record(
         taps: changes to make on the way; a site that is both tapped and recorded is recorded as changed.
         at: record as a forward pass that reads its logits at this position of each row sees it: from the last MLP on,
             values are (batch, 1, width).
+        names: under which the values are returned.
 
     Returns:
-        For each site its value, Float[Tensor, "batch pos width"].
+        For each site its value, Float[Tensor, "batch pos width"]; under TransformerLens' names those of heads are
+        Float[Tensor, "batch pos n_heads d_head"], and sites that it does not have are left out.
 
     Raises:
         UserError: a pattern matches no site.
@@ -85,4 +94,4 @@ def record(
     residual = model.residual(tokens, taps=recording, until=wanted[-1], at=at)
     if FINAL_RMS in wanted:
         model.read_out(residual, tokens, taps=recording, at=at)
-    return values
+    return values if names is Names.published else in_transformer_lens(values, model.config)

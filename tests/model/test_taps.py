@@ -5,7 +5,7 @@ from itertools import combinations
 import pytest
 import torch
 
-from sparse_circuits.model import ModelConfig, Positions, Transformer, node_sites, record, site_width
+from sparse_circuits.model import ModelConfig, Names, Positions, Transformer, node_sites, record, site_width
 from sparse_circuits.model.sites import FINAL
 from sparse_circuits.model.taps import Held
 
@@ -51,3 +51,16 @@ def test_what_leads_to_a_held_site_alone_is_not_computed(model: Transformer, hel
         TOKENS, taps={**{site: look(site) for site in names}, f"0.{held}": Held(torch.zeros(site_width(CONFIG, f"0.{held}")))}
     )
     assert set(names) - set(called) == {f"0.{name}" for name in spared}
+
+
+def test_names_of_transformer_lens_split_heads_and_leave_out_what_it_has_not() -> None:
+    model = Transformer(ModelConfig(n_layers=2, d_model=16, d_head=4), d_vocab=20)
+    tokens = torch.randint(20, (2, 5))
+    ours = record(model, tokens, "*")
+    theirs = record(model, tokens, "*", names=Names.transformer_lens)
+    assert theirs["blocks.1.attn.hook_q"].shape == (2, 5, 4, 4)
+    assert torch.equal(theirs["blocks.1.attn.hook_q"].flatten(2), ours["1.attn.q"])
+    assert torch.equal(theirs["blocks.0.hook_attn_out"], ours["0.attn.resid_delta"])
+    assert torch.equal(theirs["blocks.1.hook_resid_post"], ours["final_resid"])
+    assert torch.equal(theirs["blocks.0.hook_resid_mid"] + theirs["blocks.0.hook_mlp_out"], theirs["blocks.1.hook_resid_pre"])
+    assert len(theirs) == 2 * 12 + 2 and not any("act_in" in name for name in theirs)

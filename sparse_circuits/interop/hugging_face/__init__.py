@@ -7,7 +7,6 @@ torch and transformers and nothing of this package. Weights have our names.
 from __future__ import annotations
 
 import json
-import shutil
 from pathlib import Path
 from typing import Any
 
@@ -48,8 +47,13 @@ def export_model(model: Transformer, tokenizer: Tokenizer, folder: Path) -> Path
         save_file(weights, unfinished / "model.safetensors", metadata={"format": "pt"})
         (unfinished / "config.json").write_text(json.dumps(hugging_face_config(model), indent=2) + "\n", encoding="utf-8")
         tokenizer.save(unfinished / "tokenizer.json")
-        shutil.copy(Path(__file__).with_name(CODE), unfinished / CODE)
+        (unfinished / CODE).write_text(code_text(), encoding="utf-8")
     return Path(folder)
+
+
+def code_text() -> str:
+    """Return the file of code that a folder is given."""
+    return Path(__file__).with_name(CODE).read_text(encoding="utf-8")
 
 
 def hugging_face_config(model: Transformer) -> dict[str, Any]:
