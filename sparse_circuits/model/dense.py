@@ -22,7 +22,7 @@ from torch import Tensor, nn
 
 from sparse_circuits.errors import UserError, nearest
 from sparse_circuits.model.layout import only
-from sparse_circuits.model.sites import FINAL, residual_sites
+from sparse_circuits.model.sites import FINAL, check_start, residual_sites
 from sparse_circuits.model.taps import NO_TAPS, Taps, tapped
 from sparse_circuits.model.transformer import Transformer
 
@@ -150,13 +150,8 @@ class HuggingFace(nn.Module):
         Raises:
             UserError: the site is not one of the residual stream.
         """
-        starts = residual_sites(self.config)
-        if site not in starts:
-            raise UserError(
-                f'A forward pass cannot start at "{site}"{nearest(site, starts)}: start at the residual stream ({starts[0]}, '
-                f"{starts[1]}, ..., {FINAL})."
-            )
-        run = _Pass(taps or NO_TAPS, starts.index(site), value)
+        check_start(site, self.config)
+        run = _Pass(taps or NO_TAPS, residual_sites(self.config).index(site), value)
         if site == FINAL:
             with self._passing(run):
                 return self._logits(self._final_norm(value), at)

@@ -87,6 +87,20 @@ def residual_sites(config: Layered) -> list[str]:
     return [f"{layer}.{kind}" for layer in range(config.n_layers) for kind in ("resid_in", "resid_mid")] + [FINAL]
 
 
+def check_start(site: str, config: Layered) -> None:
+    """Refuse a site at which no forward pass can start.
+
+    Raises:
+        UserError: it is not one of the residual stream.
+    """
+    starts = residual_sites(config)
+    if site not in starts:
+        raise UserError(
+            f'A forward pass cannot start at "{site}"{nearest(site, starts)}: start at the residual stream '
+            f"({starts[0]}, {starts[1]}, ..., {FINAL}), and replace inner sites with taps."
+        )
+
+
 def links(config: ModelConfig) -> list[Link]:
     """Return every pair of node sites that a weight matrix joins."""
     return [Link(f"{layer}.{a}", f"{layer}.{b}") for layer in range(config.n_layers) for a, b in _LINKED_KINDS]

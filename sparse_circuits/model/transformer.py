@@ -20,7 +20,7 @@ from sparse_circuits.model.layout import current_layout, only
 from sparse_circuits.model.mlp import MLP
 from sparse_circuits.model.norm import RMSNorm, replaced_rms
 from sparse_circuits.model.positions import position_table
-from sparse_circuits.model.sites import FINAL, FINAL_RMS, Link, all_sites, links, residual_sites
+from sparse_circuits.model.sites import FINAL, FINAL_RMS, Link, all_sites, check_start, links
 from sparse_circuits.model.taps import NO_TAPS, Taps, tapped
 
 
@@ -109,12 +109,7 @@ class Transformer(nn.Module):
         Raises:
             UserError: the site is not one of the residual stream.
         """
-        starts = residual_sites(self.config)
-        if site not in starts:
-            raise UserError(
-                f'A forward pass cannot start at "{site}"{nearest(site, starts)}: start at the residual stream '
-                f"({starts[0]}, {starts[1]}, ..., {FINAL}), and replace inner sites with taps."
-            )
+        check_start(site, self.config)
         self._check(tokens, taps)
         residual = self._stream(value, taps or NO_TAPS, start=site, at=at)
         return self.read_out(residual, tokens, at=at, taps=taps)
