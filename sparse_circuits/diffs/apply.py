@@ -1,8 +1,8 @@
 """A model with weight diffs: one for all rows of a batch, or each row its own, without ever changing the model's weights.
 
 Factors stay factors: a linear map's output gets up (down x), row by row where rows differ, ranks filled up with zeros. What has
-no factors is added to the weight, in the weight's own precision or float32, for as long as the context lasts. (Our transformer's
-`loss` reads the unembedding's weight itself: a change of that has to come without factors.)
+no factors is added to the weight, in the weight's own precision or float32, for as long as the context lasts. Our transformer's
+`loss` reads the unembedding's weight itself: a change of that has to come without factors.
 """
 
 from __future__ import annotations
@@ -53,9 +53,7 @@ def applied_by_row(model: nn.Module, diffs: Sequence[WeightDiff]) -> Iterator[No
     for diff in diffs:
         check_fits(diff, model)
         if odd := [name for name, change in diff.changes.items() if isinstance(change, Whole)]:
-            raise UserError(
-                f"A diff changes {odd[0]} without factors: rows can differ by LoRA alone, so apply this one by itself."
-            )
+            raise UserError(f"A diff changes {odd[0]} without factors: rows differ by LoRA alone, so apply this one by itself.")
     with ExitStack() as stack:
         for name in dict.fromkeys(name for diff in diffs for name in diff.changes):
             stacked = _stacked([diff.changes.get(name) for diff in diffs])

@@ -169,8 +169,8 @@ def check_fits(diff: WeightDiff, model: nn.Module) -> None:
         shape = change.delta.shape if isinstance(change, Whole) else (change.up.shape[0], change.down.shape[1])
         if tuple(shape) != tuple(shapes[name]):
             raise UserError(
-                f"The diff changes {name} of shape {list(shape)}, and the model's is {list(shapes[name])}: the diff is of another"
-                " model."
+                f"The diff changes {name} of shape {list(shape)}, and the model's is {list(shapes[name])}: the diff is of"
+                " another model."
             )
 
 
