@@ -65,7 +65,8 @@ def dense(request: pytest.FixtureRequest, tokenizer: Tokenizer, tmp_path_factory
 
 def test_a_run_leaves_models_bridge_and_scores(config: TrainConfig, dense: str, tmp_path: Path) -> None:
     run = tmp_path / "run"
-    trained, scores = train_bridge(replace(config, n_tokens=16 * 8 * 40), run, dense=dense, bridge=BridgeConfig(nmse=100.0))
+    weights = BridgeConfig(kl_to_sparse=0.0, kl_to_dense=0.0)  # so that errors fall within a few steps
+    trained, scores = train_bridge(replace(config, n_tokens=16 * 8 * 40), run, dense=dense, bridge=weights)
     loaded = load_bridged(run)
     for name, value in trained.bridge.state_dict().items():
         assert torch.equal(value, loaded.bridge.state_dict()[name]), name
@@ -77,7 +78,7 @@ def test_a_run_leaves_models_bridge_and_scores(config: TrainConfig, dense: str, 
     lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
     errors = [line["bridge/nmse"] for line in lines if "bridge/nmse" in line]
     assert 5.5 < errors[0] < 6.5  # six maps, which say next to nothing to begin with
-    assert errors[-1] < errors[0] - 0.2
+    assert errors[-1] < errors[0] - 0.1
     sizes = loaded.bridge.sizes
     assert (sizes > 0).all() and not torch.allclose(sizes[0], sizes[1])
 

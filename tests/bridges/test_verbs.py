@@ -37,7 +37,13 @@ def test_a_narrow_bridge_is_trained_and_steered(
     assert "every place" in capsys.readouterr().out
     texts = [json.loads(line)["text"] for line in (run / "task_family.jsonl").read_text().splitlines()]
     assert len(texts) == 1000 and len(set(texts)) > 800
-    said = ['nodes=["0.attn.act_in[3]","0.mlp.act_in[1]"]', "steer.n_pairs=4", "steer.strengths=[0,2]", "steer.n_random=2"]
+    said = [
+        'nodes=["0.attn.act_in[3]","0.mlp.act_in[1]"]',
+        "steer.n_pairs=4",
+        "steer.n_reference_tokens=512",
+        "steer.strengths=[0,2]",
+        "steer.n_random=2",
+    ]
     assert cli.main(["steer", f"run={run}", *said]) == 0
     assert "push further than the other prompt does" in capsys.readouterr().out
     curves = json.loads((run / "steering" / "single_double_quote.json").read_text())["curves"]

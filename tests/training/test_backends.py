@@ -19,11 +19,10 @@ SMALLEST = ModelConfig(n_layers=1, d_model=16, d_head=8, d_mlp=24, n_ctx=8)
 
 
 def train(
-    backend: Backend, ops: Collection[str], *, shape: ModelConfig, n_steps: int
+    backend: Backend, ops: Collection[str], *, shape: ModelConfig, n_steps: int, batch_size: int = 8
 ) -> tuple[list[torch.Tensor], list[dict[str, torch.Tensor]]]:
     """Return the loss of every step, and after every step which weights are not zero."""
     torch.manual_seed(0)
-    batch_size = 8
     config = TrainConfig(
         model=shape,
         sparsity=SparsityConfig(l0_fraction=0.25),
@@ -52,13 +51,14 @@ def test_the_exact_ops_give_the_same_bits_as_their_references() -> None:
 
 
 @pytest.mark.parametrize(
-    ("backend", "shape", "n_steps"),
-    [(Backend.reference, SHAPE, 50), (Backend.triton, SMALLEST, 3)],
+    ("backend", "shape", "n_steps", "batch_size"),
+    [(Backend.reference, SHAPE, 50, 8), (Backend.triton, SMALLEST, 3, 2)],
     ids=["reference", "triton"],
 )
-def test_all_ops_together_give_nearly_the_same(backend: Backend, shape: ModelConfig, n_steps: int) -> None:
-    losses, supports = train(Backend.auto, OPS, shape=shape, n_steps=n_steps)
-    other_losses, other_supports = train(backend, OPS, shape=shape, n_steps=n_steps)
+def test_all_ops_together_give_nearly_the_same(backend: Backend, shape: ModelConfig, n_steps: int, batch_size: int) -> None:
+    size = {"shape": shape, "n_steps": n_steps, "batch_size": batch_size}
+    losses, supports = train(Backend.auto, OPS, **size)
+    other_losses, other_supports = train(backend, OPS, **size)
     torch.testing.assert_close(torch.stack(other_losses), torch.stack(losses), rtol=1e-3, atol=0)
     kept = shared = 0
     for name, support in supports[-1].items():
