@@ -70,10 +70,12 @@ def test_a_room_has_no_drawer_for_everything() -> None:
 def test_third_parties_enter_by_one_gate(gate: tuple[str, str]) -> None:
     package, door = gate
     for file in PACKAGE.rglob("*.py"):
-        if not str(file.relative_to(PACKAGE)).startswith(door):
-            tree = ast.walk(ast.parse(file.read_text()))
-            names = [a.name for n in tree if isinstance(n, ast.Import) for a in n.names]
-            assert package not in names, file
+        is_for_others = file.name == "modeling_sparse_circuits.py"  # copied into exported folders, never imported here
+        if not is_for_others and not str(file.relative_to(PACKAGE)).startswith(door):
+            nodes = list(ast.walk(ast.parse(file.read_text())))
+            names = [a.name for n in nodes if isinstance(n, ast.Import) for a in n.names]
+            names += [n.module for n in nodes if isinstance(n, ast.ImportFrom) and n.module]
+            assert package not in {name.split(".")[0] for name in names}, file
 
 
 def test_importing_the_package_and_its_help_imports_nothing_heavy() -> None:

@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 from jaxtyping import Float, Int
@@ -115,27 +116,36 @@ def steering_curves(
         "random": [node_changes(bridged, each, batch.tokens, other) for each in drawn],
         "raw": [raw_changes(bridged.dense, sites, batch.tokens, other)],
     }
-    curves = {name: [_moved(bridged, batch, reference, each, s) for s in config.strengths] for name, each in changes.items()}
+    ordinary = Ordinary(reference, bridged.dense(reference).log_softmax(-1))
+    curves = {name: [_moved(bridged, batch, ordinary, each, s) for s in config.strengths] for name, each in changes.items()}
     return SteeringCurves(task, [str(node) for node in nodes], batch.n_pairs, curves)
 
 
-def _moved(bridged: Bridged, batch: PairBatch, reference: Tensor, draws: Sequence[Changes], strength: float) -> Moved:
+class Ordinary(NamedTuple):
+    """Unrelated text, and what the unsteered model answers to it."""
+
+    tokens: Int[Tensor, "n_rows n_pos"]
+    answers: Float[Tensor, "n_rows n_pos d_vocab"]
+    """Log probabilities."""
+
+
+def _moved(bridged: Bridged, batch: PairBatch, ordinary: Ordinary, draws: Sequence[Changes], strength: float) -> Moved:
     """Return the answers at one strength, over draws of what is added."""
     said, effects = [], []
     for changes in draws:
         logits = steered(bridged.dense, batch.tokens, changes, strength=strength, at=batch.last)
         said.append(answer_probabilities(logits, batch))
-        effects.append(_side_effect(bridged, reference, changes, batch, strength))
+        effects.append(_side_effect(bridged, ordinary, changes, batch, strength))
     own, counterfactual = torch.stack(said).double().cpu().unbind(-1)  # n_draws, n_prompts
     low, high = bootstrap_interval(counterfactual.unflatten(1, (2, -1)).mean(1))
     mean = counterfactual.mean().item()
     return Moved(strength, mean, low, high, own.mean().item(), sum(effects) / len(effects))
 
 
-def _side_effect(bridged: Bridged, reference: Tensor, changes: Changes, batch: PairBatch, strength: float) -> float:
+def _side_effect(bridged: Bridged, ordinary: Ordinary, changes: Changes, batch: PairBatch, strength: float) -> float:
     typical = {site: most_pushed(change[: batch.n_pairs]) for site, change in changes.items()}
-    answers = bridged.dense(reference).log_softmax(-1)
-    return divergence(steered(bridged.dense, reference, typical, strength=strength).unsqueeze(0), answers).item()
+    pushed = steered(bridged.dense, ordinary.tokens, typical, strength=strength)
+    return divergence(pushed.unsqueeze(0), ordinary.answers).item()
 
 
 def most_pushed(change: Float[Tensor, "batch pos channels"]) -> Float[Tensor, " channels"]:

@@ -5,6 +5,7 @@ What the two models do elsewhere need not agree, so less of the sparse model's r
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import replace
@@ -19,7 +20,6 @@ from sparse_circuits.tasks import Task
 from sparse_circuits.tasks.encode import raw_pairs
 
 N_PAIRS = 20_000
-FAMILY_FILE = "task_family.jsonl"
 
 
 def task_family(config: DataConfig, tasks: Sequence[Task], folder: Path) -> DataConfig:
@@ -34,7 +34,9 @@ def task_family(config: DataConfig, tasks: Sequence[Task], folder: Path) -> Data
     """
     if not tasks:
         raise UserError("A narrow bridge needs a task family: name at least one task.")
-    path = folder / FAMILY_FILE
+    # Named by what it holds: a refused run must not leave its prompts to the next.
+    names = json.dumps([*(task.name for task in tasks), config.seed, N_PAIRS])
+    path = folder / f"task_family_{hashlib.sha256(names.encode()).hexdigest()[:8]}.jsonl"
     if not path.exists():
         draws = [islice(raw_pairs(task, split=Split.train, seed=config.seed), N_PAIRS) for task in tasks]
         with replacing(path) as temporary, temporary.open("w", encoding="utf-8") as file:

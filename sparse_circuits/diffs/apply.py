@@ -1,4 +1,4 @@
-"""A model with weight diffs: one for all rows of a batch, or each row its own, without ever changing the model's weights.
+"""A model with weight diffs: one for all rows of a batch, or each row its own; afterwards it is what it was.
 
 Factors stay factors: a linear map's output gets up (down x), row by row where rows differ, ranks filled up with zeros. What has
 no factors is added to the weight, in the weight's own precision or float32, for as long as the context lasts. Our transformer's

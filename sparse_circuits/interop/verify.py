@@ -74,10 +74,17 @@ def against_hugging_face(model: Transformer, folder: Path, tokens: Int[Tensor, "
     """Return how far a model's logits are from those of an exported folder, run by `transformers`.
 
     Raises:
-        UserError: the folder's code is not the one that this project writes, so that it is not run.
+        UserError: the folder's code is not the one that this project writes, so that it is not run, or its model has another
+            vocabulary or reads fewer tokens.
     """
     if (Path(folder) / CODE).read_text(encoding="utf-8") != code_text():
         raise UserError(f"{folder}/{CODE} is not the file that this project writes, so it is not run: export the model again.")
+    theirs = read_json(Path(folder) / "config.json")
+    if (theirs["vocab_size"], theirs["n_ctx"]) != (model.d_vocab, model.config.n_ctx):
+        raise UserError(
+            f"{folder} has a vocabulary of {theirs['vocab_size']} and reads {theirs['n_ctx']} tokens, the model {model.d_vocab}"
+            f" and {model.config.n_ctx}: give two of one shape."
+        )
     return Difference(_largest(model(tokens), logits_of_folder(folder, tokens)), {})
 
 

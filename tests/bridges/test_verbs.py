@@ -35,7 +35,8 @@ def test_a_narrow_bridge_is_trained_and_steered(
     narrow = ["task_family=[single_double_quote]", "l0_fraction=0.4", "evaluation_batches=1", "evaluate_every=0"]
     assert cli.main(["bridge", *where, *TINY, *narrow]) == 0
     assert "every place" in capsys.readouterr().out
-    texts = [json.loads(line)["text"] for line in (run / "task_family.jsonl").read_text().splitlines()]
+    (family,) = run.glob("task_family_*.jsonl")
+    texts = [json.loads(line)["text"] for line in family.read_text().splitlines()]
     assert len(texts) == 1000 and len(set(texts)) > 800
     said = [
         'nodes=["0.attn.act_in[3]","0.mlp.act_in[1]"]',

@@ -60,6 +60,7 @@ def test_the_verb_prints_the_differences(arguments: list[str], folder: Path, cap
     [
         ([], "Say what to verify"),
         (["checkpoint=FOLDER/ours", "against=FOLDER/openai"], "have different shapes"),
+        (["checkpoint=FOLDER/openai", "against=FOLDER/exported"], "has a vocabulary of 257 and reads 12 tokens"),
         (["checkpoint=FOLDER/ours", "against=FOLDER/strange"], "is not the file that this project writes"),
         (["checkpoint=/nowhere"], "does not exist"),
     ],

@@ -20,6 +20,7 @@ from sparse_circuits.circuits.correlation import correlation
 from sparse_circuits.circuits.fidelity import interchange, node_fidelity, pattern_errors
 from sparse_circuits.circuits.margin import answer_margins, score
 from sparse_circuits.circuits.means import Means, check_means
+from sparse_circuits.circuits.nodes import list_nodes
 from sparse_circuits.circuits.side_by_side import side_by_side
 from sparse_circuits.circuits.spec import TaskSpec
 from sparse_circuits.circuits.subgraph import Subgraph, subgraph_taps
@@ -86,43 +87,40 @@ def replay(
     if batch.tokens.shape[1] > model.config.n_ctx or int(batch.tokens.max()) >= model.d_vocab:
         raise UserError(f"{path} has prompts that this model cannot read: give the model that the circuit was found in.")
     batch = batch.to(model.embed.weight.device)
+    circuit = _circuit(published, model, tokenizer, means, batch, answers=answers, name=name, file=Path(path).name)
+    return circuit, _report(published, circuit, n_doubtful=n_doubtful)
+
+
+def _circuit(
+    published: Published,
+    model: Transformer,
+    tokenizer: Tokenizer,
+    means: Means,
+    batch: PairBatch,
+    *,
+    answers: tuple[str, str],
+    name: str,
+    file: str,
+) -> Circuit:
+    """Return the published nodes, with all the model's weights between them, as a circuit with what its card can say."""
     subgraph = Subgraph.whole(model, published.nodes)
     taps = subgraph_taps(model, subgraph, means)
     with torch.no_grad():
         whole, pruned = answer_margins(model, batch), answer_margins(model, batch, taps=taps)
     calibration = calibrate(pruned)
-    without = _without_each(model, batch, subgraph, means)
-    checks = [
-        check("model", "nothing ablated", whole[None]),
-        check("circuit", "everything outside ablated, calibrated on these very prompts", calibration(pruned)[None]),
-        check("circuit_raw", "the same before calibration", pruned[None]),
-    ]
-    caveats = list(NOT_PUBLISHED)
-    if n_doubtful:
-        caveats.append(
-            f"{n_doubtful} pairs end at different places: id 0 is padding and a token, so the later end was taken for both"
-        )
-    found = Replay(
+    card = Card(
         n_nodes=sum(map(len, subgraph.nodes.values())),
         n_edges=len(subgraph.edges),
-        n_pairs=batch.n_pairs,
-        their_loss=published.loss,
-        our_loss=checks[0].loss,
-        their_pruned_loss=published.pruned_loss,
-        our_pruned_loss=checks[2].loss,
-        our_calibrated_loss=checks[1].loss,
-        effects_correlation=_compare(published, without),
-        caveats=tuple(caveats),
-    )
-    card = Card(
-        n_nodes=found.n_nodes,
-        n_edges=found.n_edges,
         nodes_per_site={site: len(channels) for site, channels in subgraph.nodes.items()},
         edges_per_link={},
         target_loss=published.pruned_loss,
         n_pairs=batch.n_pairs,
-        checks=checks,
-        without_nodes={str(node): loss for node, loss in without.items()},
+        checks=[
+            check("model", "nothing ablated", whole[None]),
+            check("circuit", "everything outside ablated, calibrated on these very prompts", calibration(pruned)[None]),
+            check("circuit_raw", "the same before calibration", pruned[None]),
+        ],
+        without_nodes=_without_each(model, batch, subgraph, means),
         without_edges={},
         fidelity=node_fidelity(model, batch, subgraph.nodes, taps),
         pattern_error=pattern_errors(model, batch, subgraph.nodes, taps),
@@ -139,8 +137,27 @@ def replay(
         answers=answers,
         answer_ids=sorted(set(batch.answers.flatten().tolist())),
     )
-    recipe = {"imported": Path(path).name}
-    return Circuit(model, tokenizer, means, subgraph.nodes, subgraph.edges, calibration, spec, card, recipe), found
+    return Circuit(model, tokenizer, means, subgraph.nodes, subgraph.edges, calibration, spec, card, {"imported": file})
+
+
+def _report(published: Published, circuit: Circuit, *, n_doubtful: int) -> Replay:
+    """Return our losses beside theirs, and what could not be reproduced."""
+    card, caveats = circuit.card, NOT_PUBLISHED
+    if n_doubtful:
+        said = f"{n_doubtful} pairs end at different places: id 0 is padding and a token, so the later end was taken for both"
+        caveats = (*caveats, said)
+    return Replay(
+        n_nodes=card.n_nodes,
+        n_edges=card.n_edges,
+        n_pairs=card.n_pairs,
+        their_loss=published.loss,
+        our_loss=card["model"].loss,
+        their_pruned_loss=published.pruned_loss,
+        our_pruned_loss=card["circuit_raw"].loss,
+        our_calibrated_loss=card["circuit"].loss,
+        effects_correlation=_compare(published, card.without_nodes),
+        caveats=caveats,
+    )
 
 
 def replay_text(found: Replay) -> str:
@@ -166,9 +183,9 @@ def _answer_ids(answers: tuple[str, str], tokenizer: Tokenizer) -> tuple[int, in
     return ids[0][0], ids[1][0]
 
 
-def _without_each(model: Transformer, batch: PairBatch, subgraph: Subgraph, means: Means) -> dict[Node, float]:
+def _without_each(model: Transformer, batch: PairBatch, subgraph: Subgraph, means: Means) -> dict[str, float]:
     """Return the loss of the circuit, uncalibrated, without each of its nodes."""
-    nodes = [Node(site, channel) for site, channels in subgraph.nodes.items() for channel in channels]
+    nodes = list_nodes(subgraph.nodes)
 
     def margins(node: Node) -> Float[Tensor, " n_prompts"]:
         rest = {site: [c for c in channels if Node(site, c) != node] for site, channels in subgraph.nodes.items()}
@@ -176,10 +193,10 @@ def _without_each(model: Transformer, batch: PairBatch, subgraph: Subgraph, mean
         return answer_margins(model, batch, taps=subgraph_taps(model, rest, means))
 
     found = islice(side_by_side(margins, nodes, device=batch.tokens.device), len(nodes))
-    return {node: score(margin).loss for node, margin in zip(nodes, found, strict=True)}
+    return {str(node): score(margin).loss for node, margin in zip(nodes, found, strict=True)}
 
 
-def _compare(published: Published, ours: dict[Node, float]) -> float | None:
-    nodes = list(ours)
-    theirs = torch.tensor([published.node_losses[node] for node in nodes]) - published.pruned_loss
-    return correlation(theirs, torch.tensor([ours[node] for node in nodes]))
+def _compare(published: Published, ours: dict[str, float]) -> float | None:
+    """Return how alike the effects of ablating single nodes are; a constant less does not matter to a correlation."""
+    theirs = [published.node_losses[Node.parse(name)] for name in ours]
+    return correlation(torch.tensor(theirs), torch.tensor(list(ours.values())))
