@@ -15,7 +15,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from sparse_circuits.errors import UserError, nearest
+from sparse_circuits.diffs.maps import weights_of
+from sparse_circuits.errors import UserError
 from sparse_circuits.model.store import read_tensors, write_tensors
 
 
@@ -141,7 +142,7 @@ def diff_between(base: nn.Module, finetuned: nn.Module, *, of: str, about: Mappi
     Raises:
         UserError: the two do not have the same parameters.
     """
-    before, after = (dict(model.named_parameters()) for model in (base, finetuned))
+    before, after = (dict(weights_of(model).named_parameters()) for model in (base, finetuned))
     if odd := sorted(before.keys() ^ after.keys()):
         raise UserError(f"The two models do not have the same parameters ({odd[0]}): give a finetune of this very base.")
     changes: dict[str, Change] = {}
@@ -154,24 +155,6 @@ def diff_between(base: nn.Module, finetuned: nn.Module, *, of: str, about: Mappi
         if delta.any():
             changes[name] = Whole(delta)
     return WeightDiff(changes, of, dict(about or {}))
-
-
-def check_fits(diff: WeightDiff, model: nn.Module) -> None:
-    """Refuse a diff of another model.
-
-    Raises:
-        UserError: the model lacks a parameter that the diff changes, or has it in another shape.
-    """
-    shapes = {name: p.shape for name, p in model.named_parameters()}
-    for name, change in diff.changes.items():
-        if name not in shapes:
-            raise UserError(f'The model has no parameter "{name}"{nearest(name, shapes)}: the diff is of another model.')
-        shape = change.delta.shape if isinstance(change, Whole) else (change.up.shape[0], change.down.shape[1])
-        if tuple(shape) != tuple(shapes[name]):
-            raise UserError(
-                f"The diff changes {name} of shape {list(shape)}, and the model's is {list(shapes[name])}: the diff is of"
-                " another model."
-            )
 
 
 def _scaled(change: Change, factor: float) -> Change:

@@ -4,31 +4,16 @@ from pathlib import Path
 
 import pytest
 import torch
-import transformers
+from diffs.models import D_VOCAB, gpt2, llama, ours
 from torch import nn
 
 from sparse_circuits.diffs.apply import applied, applied_by_row
+from sparse_circuits.diffs.maps import linear_map
 from sparse_circuits.diffs.weight_diff import LowRank, WeightDiff, Whole, diff_between
 from sparse_circuits.errors import UserError
-from sparse_circuits.model import ModelConfig, Transformer
-
-D_VOCAB = 30
 
 
-def ours() -> nn.Module:
-    torch.manual_seed(0)
-    model = Transformer(ModelConfig(n_layers=2, d_model=16, d_head=4, n_ctx=8), d_vocab=D_VOCAB)
-    return model.double().eval().requires_grad_(False)
-
-
-def llama() -> nn.Module:
-    torch.manual_seed(0)
-    shape = {"hidden_size": 16, "intermediate_size": 24, "num_hidden_layers": 2, "num_attention_heads": 4}
-    config = transformers.LlamaConfig(vocab_size=D_VOCAB, **shape, bos_token_id=None, eos_token_id=None)
-    return transformers.LlamaForCausalLM(config).double().eval().requires_grad_(False)
-
-
-@pytest.fixture(params=[ours, llama])
+@pytest.fixture(params=[ours, llama, gpt2])
 def model(request: pytest.FixtureRequest) -> nn.Module:
     return request.param()
 
@@ -47,10 +32,13 @@ def lora(model: nn.Module, *, rank: int, seed: int, share: float = 1.0) -> Weigh
     """A diff of every linear map, or of some."""
     generator = torch.Generator().manual_seed(seed)
     changes = {}
+    own = dict(model.named_parameters())  # a head that is the embedding is no map of its own
     for name, module in model.named_modules():
-        if isinstance(module, nn.Linear) and torch.rand((), generator=generator) < share:
-            up = 0.3 * torch.randn(module.out_features, rank, generator=generator, dtype=torch.float64)
-            down = 0.3 * torch.randn(rank, module.in_features, generator=generator, dtype=torch.float64)
+        is_map = type(module).__name__ in ("Linear", "Conv1D") and f"{name}.weight" in own
+        if is_map and torch.rand((), generator=generator) < share:
+            _, n_out, n_in, _ = linear_map(model, f"{name}.weight")
+            up = 0.3 * torch.randn(n_out, rank, generator=generator, dtype=torch.float64)
+            down = 0.3 * torch.randn(rank, n_in, generator=generator, dtype=torch.float64)
             changes[f"{name}.weight"] = LowRank(up, down)
     return WeightDiff(changes, base="base", about={"seed": seed})
 
@@ -61,11 +49,13 @@ def merged(model: nn.Module, diff: WeightDiff, make: object) -> nn.Module:
     with torch.no_grad():
         for name, parameter in other.named_parameters():
             if name in diff.changes:
-                parameter += diff.changes[name].matrix()
+                delta = diff.changes[name].matrix()
+                is_lora = isinstance(diff.changes[name], LowRank)
+                parameter += delta.T if is_lora and linear_map(other, name).is_transposed else delta
     return other
 
 
-@pytest.mark.parametrize("make", [ours, llama])
+@pytest.mark.parametrize("make", [ours, llama, gpt2])
 def test_a_model_with_a_diff_is_the_merged_model_and_afterwards_itself(make: object, tokens: torch.Tensor) -> None:
     model = make()
     diff = lora(model, rank=2, seed=1)
@@ -77,7 +67,7 @@ def test_a_model_with_a_diff_is_the_merged_model_and_afterwards_itself(make: obj
     assert not torch.allclose(expected, plain)
 
 
-@pytest.mark.parametrize("make", [ours, llama])
+@pytest.mark.parametrize("make", [ours, llama, gpt2])
 def test_a_full_finetune_in_memory_becomes_a_diff(make: object, tokens: torch.Tensor) -> None:
     model, finetuned = make(), make()
     with torch.no_grad():
@@ -156,7 +146,7 @@ def test_diffs_that_do_not_fit_are_refused(model: nn.Module, tokens: torch.Tenso
     wide = WeightDiff({name: LowRank(change.up, change.down[:, 1:])}, base="base")
     with pytest.raises(UserError, match="the diff is of another model"), applied(model, wide):
         pass
-    whole = WeightDiff({name: Whole(change.matrix())}, base="base")
+    whole = WeightDiff({name: Whole(model.get_parameter(name).clone())}, base="base")
     with pytest.raises(UserError, match="without factors"), applied_by_row(model, [whole]):
         pass
     two = applied_by_row(model, [lora(model, rank=1, seed=1)] * 2)

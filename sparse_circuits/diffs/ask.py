@@ -1,0 +1,97 @@
+"""Asking finetunes: what they answer, token by token, many of them in one batch."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import ExitStack
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from sparse_circuits.diffs.apply import applied, applied_by_row
+from sparse_circuits.diffs.lessons import filled_up
+from sparse_circuits.diffs.weight_diff import WeightDiff, Whole
+from sparse_circuits.model.dense import Dense
+
+
+class Answer(NamedTuple):
+    """What was said."""
+
+    tokens: list[int]
+    logprob: float
+    """Of all its tokens together, in nats."""
+    first: Float[Tensor, " d_vocab"]
+    """The probabilities of its first token."""
+
+
+@torch.no_grad()
+def ask(
+    model: Dense,
+    prompts: Sequence[Sequence[int]],
+    diffs: Sequence[WeightDiff | None],
+    *,
+    adapter: WeightDiff | None = None,
+    n_tokens: int = 1,
+    temperature: float = 0.0,
+    seed: int = 0,
+    batch_size: int = 64,
+) -> list[Answer]:
+    """Return what each finetune answers to its prompt.
+
+    Args:
+        model: the base.
+        prompts: token ids, one text a finetune.
+        diffs: the finetunes, None: the base itself.
+        adapter: given to every finetune beside its own diff.
+        n_tokens: how long an answer is.
+        temperature: 0 takes the likeliest token each time, which is part of the method of Goel et al. 2025.
+        seed: of what is drawn.
+        batch_size: finetunes of low rank in one pass; others are asked one by one.
+
+    Raises:
+        UserError: a diff is of another model, or a text is longer than the model's n_ctx.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    low_rank = [number for number, diff in enumerate(diffs) if not _is_whole(diff)]
+    groups = [low_rank[first : first + batch_size] for first in range(0, len(low_rank), batch_size)]
+    groups += [[number] for number, diff in enumerate(diffs) if _is_whole(diff)]
+    found: dict[int, Answer] = {}
+    for group in groups:
+        with ExitStack() as entered:
+            alone = diffs[group[0]]
+            with_diffs = applied(model, alone) if _is_whole(alone) else applied_by_row(model, [diffs[i] for i in group])
+            entered.enter_context(with_diffs)
+            if adapter is not None:
+                entered.enter_context(applied(model, adapter))
+            said = _generate(model, [prompts[i] for i in group], n_tokens, temperature=temperature, generator=generator)
+        found |= dict(zip(group, said, strict=True))
+    return [found[number] for number in range(len(diffs))]
+
+
+def _is_whole(diff: WeightDiff | None) -> bool:
+    return diff is not None and any(isinstance(change, Whole) for change in diff.changes.values())
+
+
+def _generate(
+    model: Dense, prompts: Sequence[Sequence[int]], n_tokens: int, *, temperature: float, generator: torch.Generator
+) -> list[Answer]:
+    texts = [list(prompt) for prompt in prompts]
+    device = next(model.parameters()).device
+    logprobs, first = torch.zeros(len(texts)), None
+    for _ in range(n_tokens):
+        at = torch.tensor([len(text) - 1 for text in texts], device=device)
+        logits = model(filled_up(texts).to(device), at=at).float().cpu()
+        if temperature == 0:
+            drawn = logits.argmax(-1)
+        else:
+            drawn = torch.multinomial((logits / temperature).softmax(-1), 1, generator=generator).squeeze(1)
+        logprobs += logits.log_softmax(-1).gather(1, drawn.unsqueeze(1)).squeeze(1)
+        first = logits.softmax(-1) if first is None else first
+        for text, token in zip(texts, drawn.tolist(), strict=True):
+            text.append(token)
+    return [
+        Answer(text[len(prompt) :], logprob, probabilities)
+        for text, prompt, logprob, probabilities in zip(texts, prompts, logprobs.tolist(), first, strict=True)
+    ]

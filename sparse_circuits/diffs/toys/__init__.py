@@ -1,0 +1,1 @@
+"""Small languages in which a finetune's behaviour is known by construction, for minutes on a laptop."""
