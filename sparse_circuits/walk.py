@@ -17,8 +17,7 @@ from rich.console import Console
 from rich.table import Table
 
 from sparse_circuits.bridges import BridgeScores
-from sparse_circuits.bridges.bridge import BRIDGE_FILE
-from sparse_circuits.bridges.curve import SteerConfig, SteeringCurves, draw_steering, steering_curves
+from sparse_circuits.bridges.curve import SteeringCurves, draw_steering, steering_curves
 from sparse_circuits.bridges.features import node_features
 from sparse_circuits.bridges.load import load_bridged
 from sparse_circuits.bridges.narrow import task_family
@@ -53,7 +52,7 @@ from sparse_circuits.plain import to_plain
 from sparse_circuits.report import run_payload, write_report
 from sparse_circuits.report.serve import serve
 from sparse_circuits.report.session import Session, load_circuits, open_session
-from sparse_circuits.report.steering import Steering
+from sparse_circuits.report.steering import REFERENCE_TOKENS, Steering
 from sparse_circuits.run import rank, read_json, write_json
 from sparse_circuits.subject import PRETRAINED, bigram_of, circuit_path, model_of_circuits, subject_of, validation_rows
 from sparse_circuits.summary import card_numbers, circuit_table, print_summary, print_verdicts, summarise
@@ -350,15 +349,17 @@ def load_session(config: ViewVerb, tasks: Sequence[str]) -> Session:
     """Load what a served page works with: circuits in the order of these tasks, their whole model, the bridge."""
     circuits = load_circuits(config.run, tasks)
     trained = model_of_circuits(config.run, config.checkpoint, {circuit.model_hash for circuit in circuits})
-    steering, why = None, f"{config.run} has no bridge: steering takes one (sparse-circuits bridge)."
-    if (config.run / BRIDGE_FILE).exists():
-        try:
-            bridged = load_bridged(config.run)
-            n_tokens, n_ctx = SteerConfig().n_reference_tokens, bridged.sparse.config.n_ctx
-            steering, why = Steering(bridged, validation_rows(config.run, n_tokens=n_tokens, n_ctx=n_ctx)), None
-        except UserError as error:  # the rest of the page is none the worse
-            why = str(error)
+    try:
+        steering, why = load_steering(config.run), None
+    except UserError as error:  # the rest of the page is none the worse
+        steering, why = None, str(error)
     return open_session(circuits, trained, steering=steering, why_no_steering=why)
+
+
+def load_steering(run: Path) -> Steering:
+    """Load a run's bridge with what steering takes; errors as of `load_bridged` and `validation_rows`."""
+    bridged = load_bridged(run)
+    return Steering(bridged, validation_rows(run, n_tokens=REFERENCE_TOKENS, n_ctx=bridged.sparse.config.n_ctx))
 
 
 def quickstart(config: QuickstartVerb, console: Console) -> dict[str, Any]:

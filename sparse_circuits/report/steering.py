@@ -17,6 +17,8 @@ from sparse_circuits.report.live import Likely, Proceed, encode_prompt, likelies
 
 STRONGEST = 100.0
 """Multiple of a node's difference: far beyond where a model still answers."""
+REFERENCE_TOKENS = 2048
+"""Of ordinary text; the first push of a node waits for both models to read it."""
 
 
 @dataclass(frozen=True)
