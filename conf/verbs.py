@@ -160,6 +160,21 @@ class ReportVerb:
 
 
 @dataclass(frozen=True)
+class ViewVerb:
+    """Serve a run's page on this machine, with the models behind it: type prompts, change nodes, cut edges, steer."""
+
+    run: Path = DEFAULT_RUN
+    """Run folder, or a folder of circuits alone."""
+    checkpoint: str | None = None
+    """Model that the circuits were found in: pretrained:NAME or a run folder; null: the run's own, or a known one that comes
+    with the package."""
+    port: int = 0
+    """Port on 127.0.0.1; 0: any free one."""
+    open: bool = False
+    """Open the page in a browser."""
+
+
+@dataclass(frozen=True)
 class QuickstartVerb(TrainVerb):
     """The whole walk in some minutes: corpus, sparse model, circuits, report."""
 
@@ -180,5 +195,6 @@ VERBS = {
     "steer": SteerVerb,
     "verify": VerifyVerb,
     "report": ReportVerb,
+    "view": ViewVerb,
     "quickstart": QuickstartVerb,
 }

@@ -23,6 +23,7 @@ VERBS = {
     "steer": "steer the dense model of a bridge by nodes of a circuit, beside its controls",
     "verify": "compare two models: the largest difference of logits, and at every site",
     "report": "write a run's report, one self-contained page",
+    "view": "serve that page on this machine with the models behind it: change nodes and see answers move",
 }
 HELP = f"""sparse-circuits VERB [setting=value ...]
 

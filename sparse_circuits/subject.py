@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from jaxtyping import Int
+from torch import Tensor
+
 from sparse_circuits.circuits import Means, load_means, measure_means, save_means
 from sparse_circuits.circuits.means import MEANS_FILE
 from sparse_circuits.conf.verbs import DEFAULT_RUN
-from sparse_circuits.data import DataConfig, Loader, Tokenizer, prepare
+from sparse_circuits.data import DataConfig, Loader, Tokenizer, prepare, validation_batches
 from sparse_circuits.model import Transformer
 from sparse_circuits.plain import from_plain
-from sparse_circuits.pretrained import load_pretrained
+from sparse_circuits.pretrained import load_pretrained, pretrained_names
 from sparse_circuits.run import read_json
-from sparse_circuits.training.export import load_trained
+from sparse_circuits.training.export import Trained, load_trained
 
 PRETRAINED = "pretrained:"
 MEANS_TOKENS = 200_000
@@ -57,6 +60,37 @@ def means_of(run: Path, model: Transformer) -> Means:
     means = measure_means(model, batches, n_tokens=MEANS_TOKENS)
     save_means(means, path)
     return means
+
+
+def model_of_circuits(run: Path, checkpoint: str | None, hashes: Collection[str]) -> Trained | None:
+    """Return the whole model of a folder's circuits, as far as it can be found.
+
+    Args:
+        run: the folder; its own model, where it has one, comes first.
+        checkpoint: where the model is instead: another run folder, or `pretrained:NAME`.
+        hashes: of the models that the circuits were found in; one that comes with the package is known by it.
+
+    Raises:
+        UserError: there is no model at `checkpoint`, or the run's is damaged.
+    """
+    if checkpoint:
+        subject = subject_of(run, checkpoint)
+        return Trained(subject.model, subject.tokenizer)
+    if (run / "model").is_dir():
+        return load_trained(run)
+    pretrained = (load_pretrained(name) for name in pretrained_names())
+    return next((Trained(each.model, each.tokenizer) for each in pretrained if each.means.model_hash in hashes), None)
+
+
+def validation_rows(run: Path, *, n_tokens: int, n_ctx: int) -> Int[Tensor, "n_rows pos"]:
+    """Return ordinary text of a run's corpus, about so many tokens of it.
+
+    Raises:
+        UserError: the corpus is not to be had, or too small.
+    """
+    dataset = prepare(from_plain(DataConfig, read_json(run / "run.json")["config"]["data"]))
+    (rows,) = validation_batches(dataset.validation, batch_size=max(1, n_tokens // n_ctx), n_ctx=n_ctx, n_batches=1)
+    return rows[:, :-1]
 
 
 def bigram_of(model: Transformer | None) -> Any:

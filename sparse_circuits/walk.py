@@ -6,6 +6,7 @@ Called by the command line; from Python the rooms themselves are as short to cal
 from __future__ import annotations
 
 import time
+import webbrowser
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -38,18 +39,22 @@ from sparse_circuits.conf.verbs import (
     TasksVerb,
     TrainVerb,
     VerifyVerb,
+    ViewVerb,
 )
-from sparse_circuits.data import DataConfig, Tokenizer, prepare, validation_batches
+from sparse_circuits.data import Tokenizer, prepare
 from sparse_circuits.data.words import Split
 from sparse_circuits.errors import UserError
 from sparse_circuits.interop import Format, export
 from sparse_circuits.interop.hugging_face import CODE
 from sparse_circuits.interop.verify import Difference, against_hugging_face, against_itself, compare, load_any
 from sparse_circuits.model import Node, Transformer
-from sparse_circuits.plain import from_plain, to_plain
-from sparse_circuits.report import write_report
+from sparse_circuits.plain import to_plain
+from sparse_circuits.report import run_payload, write_report
+from sparse_circuits.report.serve import serve
+from sparse_circuits.report.session import Session, load_circuits, open_session
+from sparse_circuits.report.steering import REFERENCE_TOKENS, Steering
 from sparse_circuits.run import rank, read_json, write_json
-from sparse_circuits.subject import PRETRAINED, bigram_of, circuit_path, subject_of
+from sparse_circuits.subject import PRETRAINED, bigram_of, circuit_path, model_of_circuits, subject_of, validation_rows
 from sparse_circuits.summary import card_numbers, circuit_table, print_summary, print_verdicts, summarise
 from sparse_circuits.tasks import (
     TASKS,
@@ -259,11 +264,9 @@ def steer(config: SteerVerb, console: Console) -> SteeringCurves:
         seed=settings.seed,
         max_tokens=model.config.n_ctx,
     )
-    dataset = prepare(from_plain(DataConfig, read_json(config.run / "run.json")["config"]["data"]))
-    n_rows = max(1, settings.n_reference_tokens // model.config.n_ctx)
-    (rows,) = validation_batches(dataset.validation, batch_size=n_rows, n_ctx=model.config.n_ctx, n_batches=1)
-    found = steering_curves(bridged, nodes, batch, rows[:, :-1], task=task.name, config=settings)
-    features = node_features(bridged, nodes, rows[:, :-1])
+    rows = validation_rows(config.run, n_tokens=settings.n_reference_tokens, n_ctx=model.config.n_ctx)
+    found = steering_curves(bridged, nodes, batch, rows, task=task.name, config=settings)
+    features = node_features(bridged, nodes, rows)
     console.print(steering_table(found))
     console.print(feature_table(features))
     if any(not 0 <= strength <= 1 for strength in settings.strengths):
@@ -327,6 +330,36 @@ def report(config: ReportVerb, console: Console) -> Path:
     path = write_report(config.run)
     console.print(f"report: {path}")
     return path
+
+
+def view(config: ViewVerb, console: Console) -> None:
+    """Serve a run's page with its models behind it, until interrupted."""
+    payload = run_payload(config.run)
+    session = load_session(config, [circuit["task"] for circuit in payload["circuits"]])
+
+    def ready(address: str) -> None:
+        console.print(f"{address}\nfor this machine only, while this runs; Ctrl-C ends it", soft_wrap=True, markup=False)
+        if config.open:
+            webbrowser.open(address)
+
+    serve(payload, session, port=config.port, ready=ready)
+
+
+def load_session(config: ViewVerb, tasks: Sequence[str]) -> Session:
+    """Load what a served page works with: circuits in the order of these tasks, their whole model, the bridge."""
+    circuits = load_circuits(config.run, tasks)
+    trained = model_of_circuits(config.run, config.checkpoint, {circuit.model_hash for circuit in circuits})
+    try:
+        steering, why = load_steering(config.run), None
+    except UserError as error:  # the rest of the page is none the worse
+        steering, why = None, str(error)
+    return open_session(circuits, trained, steering=steering, why_no_steering=why)
+
+
+def load_steering(run: Path) -> Steering:
+    """Load a run's bridge with what steering takes; errors as of `load_bridged` and `validation_rows`."""
+    bridged = load_bridged(run)
+    return Steering(bridged, validation_rows(run, n_tokens=REFERENCE_TOKENS, n_ctx=bridged.sparse.config.n_ctx))
 
 
 def quickstart(config: QuickstartVerb, console: Console) -> dict[str, Any]:

@@ -27,6 +27,7 @@ def test_help_exits_with_zero(arguments: list[str], capsys: pytest.CaptureFixtur
         (["tasks", "run=/nowhere"], "does not exist"),
         (["extract", "run=/nowhere"], "does not exist"),
         (["report", "run=/nowhere"], "/nowhere"),
+        (["view", "run=/nowhere"], "/nowhere"),
     ],
 )
 def test_a_mistake_exits_with_two_and_one_sentence(

@@ -59,14 +59,27 @@ def steer(
         UserError: a node is not at a site that the bridge leads from, or the prompts are not equally long.
     """
     nodes = [Node.parse(node) if isinstance(node, str) else node for node in nodes]
+    return steer_along(bridged, directions(bridged, nodes, reference), from_prompt, to_prompt, strength=strength)
+
+
+def steer_along(
+    bridged: Bridged, along: Directions, from_prompt: str, to_prompt: str, *, strength: float = 1.0
+) -> Float[Tensor, " d_vocab"]:
+    """Return what `steer` returns, where the nodes' directions are known; arguments as there.
+
+    Raises:
+        UserError: the prompts are empty or not equally long.
+    """
     prompts = [torch.tensor([bridged.tokenizer.encode(prompt)]) for prompt in (from_prompt, to_prompt)]
     if prompts[0].shape != prompts[1].shape:
         raise UserError(
             f"The prompts have {prompts[0].shape[1]} and {prompts[1].shape[1]} tokens: a node is compared token by token, so"
             " give two of equal length."
         )
-    presented, other = (prompt.to(reference.device) for prompt in prompts)
-    changes = node_changes(bridged, directions(bridged, nodes, reference), presented, other)
+    if not prompts[0].numel():
+        raise UserError("The prompts are empty: give at least one token.")
+    presented, other = (prompt.to(bridged.sparse.embed.weight.device) for prompt in prompts)
+    changes = node_changes(bridged, along, presented, other)
     last = torch.tensor([presented.shape[1] - 1], device=presented.device)
     return steered(bridged.dense, presented, changes, strength=strength, at=last)[0].softmax(-1)
 

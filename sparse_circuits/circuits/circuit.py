@@ -88,14 +88,18 @@ class Circuit:
         Raises:
             UserError: no answers where the task has several, or answers that this circuit cannot score.
         """
+        positive = self.margins(self.question(prompt, answers=answers))[0].double().sigmoid().item()
+        return Prediction(positive, 1 - positive)
+
+    def question(self, prompt: str, *, answers: tuple[str, str] | None = None) -> PairBatch:
+        """Return a prompt and its two answers as the pair that `run` scores; arguments and errors as there."""
         answers = answers or self.task.answers
         if answers is None:
             raise UserError(f"The answers of {self.task.name} differ from pair to pair: give answers=(positive, negative).")
         question = encode_question(prompt, answers, self.tokenizer)
         batch = collate([question], self.tokenizer, scoring=self.task.scoring).to(self.model.embed.weight.device)
         self._check_answers(batch)
-        positive = self.margins(batch)[0].double().sigmoid().item()
-        return Prediction(positive, 1 - positive)
+        return batch
 
     def _check_answers(self, batch: PairBatch) -> None:
         if self.task.answer_ids is None:

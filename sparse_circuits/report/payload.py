@@ -9,6 +9,8 @@
     circuits  a list, see `graph.py`; in the order of the tasks
     bridge    bridge.json, the scores of a bridge (`BridgeScores`), or null
     steering  a list: what is in steering/ (`SteeringCurves`, and `features`, a list of `NodeFeature`)
+    live      only where a server stands behind the page (`api.py`): {model: {n_ctx} or null, circuits: [{model, why, answers,
+              n_pairs, n_ctx}], steering, why_no_steering, limits: {n_bytes, seconds}}
 
 Losses are in nats. A number that is not finite is null, as JSON has none.
 """

@@ -7,10 +7,12 @@ import pytest
 import torch
 
 from sparse_circuits import cli
+from sparse_circuits.conf.verbs import ViewVerb
 from sparse_circuits.data import Tokenizer
 from sparse_circuits.model import ModelConfig, Transformer, save_model
 from sparse_circuits.tasks import TASKS, Split
 from sparse_circuits.tasks.encode import raw_pairs
+from sparse_circuits.walk import load_session
 
 TINY = ["model.n_layers=1", "model.d_model=16", "model.d_head=8", "model.n_ctx=96", "n_tokens=12_000", "batch_size=8"]
 
@@ -56,6 +58,18 @@ def test_a_narrow_bridge_is_trained_and_steered(
     capsys.readouterr()
     assert cli.main(["steer", f"run={run}"]) == 2
     assert "holds no circuit of single_double_quote: extract it" in capsys.readouterr().err
+    check_a_served_page_steers(run)
+
+
+def check_a_served_page_steers(run: Path) -> None:
+    session = load_session(ViewVerb(run=run), [])
+    assert session.why_no_steering is None
+    pushed = session.steering.push("0.attn.act_in[3]", "x = 'a", "x = 'b", strength=2.0)
+    assert "".join(pushed.tokens) == "x = 'a" and len(pushed.after) == 10
+    assert session.model.model is not None and session.describe()["steering"]
+    (run / "bridge.safetensors").write_bytes(b"damaged")
+    session = load_session(ViewVerb(run=run), [])
+    assert session.steering is None and "bridge.safetensors" in session.why_no_steering
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,7 @@
 """A run folder as training, the doctor and extraction leave it, of a model small enough to make in a moment."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,9 @@ from sparse_circuits.circuits.edges import circuit_edges
 from sparse_circuits.circuits.spec import TaskSpec
 from sparse_circuits.data.tokenizer import Tokenizer
 from sparse_circuits.model import ModelConfig, Transformer, node_sites, site_width
+from sparse_circuits.model.store import model_hash
 from sparse_circuits.plain import to_plain
+from sparse_circuits.report.live import Place
 from sparse_circuits.run import write_json
 from sparse_circuits.tasks import TASKS, examine
 from sparse_circuits.tasks.calibrate import Calibration
@@ -61,6 +64,18 @@ def make_circuit(model, tokenizer):
         return Circuit(model, tokenizer, means, NODES, edges, Calibration(2.0, 0.5), spec, card(edges), recipe={})
 
     return make
+
+
+@pytest.fixture
+def place(tokenizer, make_circuit) -> Place:
+    """A circuit in its whole model, where every change is seen: large weights, no AbsTopK, means that are not 0."""
+    model = Transformer(replace(MODEL, abs_topk=1.0), d_vocab=tokenizer.d_vocab).eval().requires_grad_(False)
+    for weight in model.parameters():
+        if weight.ndim == 2:
+            weight.mul_(12)
+    means = Means({site: 0.3 * torch.randn(site_width(MODEL, site)) for site in node_sites(MODEL)}, 100, model_hash(model))
+    circuit = replace(make_circuit(), model=model, means=means, edges=circuit_edges(model, NODES))
+    return Place(tokenizer, means, model, circuit)
 
 
 def card(edges: list[Edge]) -> Card:
