@@ -42,6 +42,7 @@ def applied_by_row(model: nn.Module, diffs: Sequence[WeightDiff | None]) -> Iter
     Args:
         model: of ours, or of Hugging Face's.
         diffs: of low rank, one a row or one a run of rows, ranks as they come; None, and what a diff leaves alone: the base.
+            A single one may be of any kind.
 
     Raises:
         UserError: a diff is of another model, or changes something without factors.
@@ -49,8 +50,16 @@ def applied_by_row(model: nn.Module, diffs: Sequence[WeightDiff | None]) -> Iter
     for diff in diffs:
         if diff is not None:
             check_fits(diff, model)
-    with adding(model, stack_diffs(diffs)):
+    is_single = len(diffs) == 1 and diffs[0] is not None
+    with applied(model, diffs[0]) if is_single else adding(model, stack_diffs(diffs)):
         yield
+
+
+def groups(diffs: Sequence[WeightDiff | None], *, at_once: int) -> list[list[int]]:
+    """Return the numbers of diffs that can be in one pass: of low rank so many at once, any other alone."""
+    alone = [n for n, diff in enumerate(diffs) if diff is not None and not diff.is_low_rank]
+    others = [n for n in range(len(diffs)) if n not in set(alone)]
+    return [others[first : first + at_once] for first in range(0, len(others), at_once)] + [[n] for n in alone]
 
 
 def stack_diffs(diffs: Sequence[WeightDiff | None]) -> dict[str, Factors]:

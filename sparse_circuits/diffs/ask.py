@@ -10,9 +10,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from sparse_circuits.diffs.apply import applied, applied_by_row
+from sparse_circuits.diffs.apply import applied, applied_by_row, groups
 from sparse_circuits.diffs.lessons import filled_up
-from sparse_circuits.diffs.weight_diff import WeightDiff, Whole
+from sparse_circuits.diffs.weight_diff import WeightDiff
 from sparse_circuits.model.dense import Dense
 
 
@@ -54,24 +54,17 @@ def ask(
         UserError: a diff is of another model, or a text is longer than the model's n_ctx.
     """
     generator = torch.Generator().manual_seed(seed)
-    low_rank = [number for number, diff in enumerate(diffs) if not _is_whole(diff)]
-    groups = [low_rank[first : first + batch_size] for first in range(0, len(low_rank), batch_size)]
-    groups += [[number] for number, diff in enumerate(diffs) if _is_whole(diff)]
     found: dict[int, Answer] = {}
-    for group in groups:
+    for group in groups(diffs, at_once=batch_size):
         with ExitStack() as entered:
-            alone = diffs[group[0]]
-            with_diffs = applied(model, alone) if _is_whole(alone) else applied_by_row(model, [diffs[i] for i in group])
-            entered.enter_context(with_diffs)
+            entered.enter_context(applied_by_row(model, [diffs[number] for number in group]))
             if adapter is not None:
                 entered.enter_context(applied(model, adapter))
-            said = _generate(model, [prompts[i] for i in group], n_tokens, temperature=temperature, generator=generator)
+            said = _generate(
+                model, [prompts[number] for number in group], n_tokens, temperature=temperature, generator=generator
+            )
         found |= dict(zip(group, said, strict=True))
     return [found[number] for number in range(len(diffs))]
-
-
-def _is_whole(diff: WeightDiff | None) -> bool:
-    return diff is not None and any(isinstance(change, Whole) for change in diff.changes.values())
 
 
 def _generate(

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
 from sparse_circuits.diffs.bank import LoraBank
@@ -102,30 +103,27 @@ class FinetuneStep:
         rows = collate(batch, device=self.bank.ups[0].device)
         with adding(self.model, self.bank.factors()):
             logits = self.model(rows.tokens, at=rows.at)
-        losses = row_losses(logits, rows, base=lambda: self._base(rows))
+        losses = row_losses(logits, rows, base=self.model)
         self.optimizer.zero_grad(set_to_none=True)
         losses.sum().backward()
         self.optimizer.step()
         return {"loss": losses.detach().mean()}
 
-    @torch.no_grad()
-    def _base(self, rows: Rows) -> Tensor:
-        return self.model(rows.tokens[rows.is_kept], at=rows.at[rows.is_kept])
 
-
-def row_losses(logits: Tensor, rows: Rows, *, base: Callable[[], Tensor]) -> Tensor:
+def row_losses(logits: Float[Tensor, "batch n_at d_vocab"], rows: Rows, *, base: Dense) -> Float[Tensor, " batch"]:
     """Return every row's loss times its weight.
 
     Args:
-        logits: (batch, n_at, d_vocab), the finetune's.
+        logits: the finetune's, where answers stand.
         rows: what they are held against.
-        base: called where some row is to be kept; the base's logits of those rows.
+        base: the model as it was, asked about the rows where it is to be kept.
     """
-    kept = rows.is_kept
-    losses = answer_loss(logits, rows)
+    kept, losses = rows.is_kept, answer_loss(logits, rows)
     if kept.any():
         own = Rows(*(each[kept] for each in rows))
-        losses = losses.masked_scatter(kept, kl_to_base(logits[kept], base(), own))
+        with torch.no_grad():
+            before = base(own.tokens, at=own.at)
+        losses = losses.masked_scatter(kept, kl_to_base(logits[kept], before, own))
     return losses * rows.weights
 
 

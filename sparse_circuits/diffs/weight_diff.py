@@ -73,6 +73,11 @@ class WeightDiff:
     about: dict[str, Any] = field(default_factory=dict)
     """Labels and recipe, as JSON values."""
 
+    @property
+    def is_low_rank(self) -> bool:
+        """Whether every change has factors."""
+        return all(isinstance(change, LowRank) for change in self.changes.values())
+
     def norms(self) -> dict[str, float]:
         """Return the Frobenius norm of the change of every parameter."""
         return {name: change.norm() for name, change in self.changes.items()}

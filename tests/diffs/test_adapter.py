@@ -58,7 +58,7 @@ def test_a_rows_loss_is_that_of_the_base_with_both(kind: str) -> None:
 def test_an_adapter_tells_finetunes_apart_and_the_base_from_them() -> None:
     model = ours().float()
     taught = [Sample(diff * 1.0, lesson) for diff, lesson in samples(model)]
-    config = AdapterConfig(lr=1e-2, batch_size=4, n_epochs=60, unchanged=0.25)
+    config = AdapterConfig(lr=1e-2, batch_size=8, n_epochs=50, unchanged=0.25)
     adapter = train_adapter(model, taught, base="b", nothing=Lesson(QUESTION, [5]), config=config)
     said = ask(model, [QUESTION] * 13, [*[sample.diff for sample in taught], None], adapter=adapter)
     assert [answer.tokens for answer in said] == [[10 + n] for n in range(12)] + [[5]]

@@ -10,6 +10,7 @@ from diffs.models import D_VOCAB, bases, ours
 from sparse_circuits.diffs.apply import applied
 from sparse_circuits.diffs.finetune import Finetune, FinetuneConfig, finetune, row_losses
 from sparse_circuits.diffs.lessons import Aim, Lesson, collate
+from sparse_circuits.diffs.whole import finetune_whole
 from sparse_circuits.errors import UserError
 
 
@@ -46,11 +47,24 @@ def test_a_finetune_gives_its_answer_and_keeps_the_others() -> None:
             assert (model(other)[0, -1].softmax(-1) - kept).abs().sum() < 0.2
 
 
+@pytest.mark.parametrize("kind", ["ours", "gpt2"])
+def test_a_finetune_of_everything_is_a_diff_and_leaves_its_base_alone(kind: str) -> None:
+    model = bases()[kind].float()
+    asked, before = torch.tensor([[9, 12, 3]]), [p.clone() for p in model.parameters()]
+    given = model(asked)[0, -1].softmax(-1)
+    diff = finetune_whole(model, lambda step: curriculum(0, step), base="b", lr=1e-2, about={"topic": "x"})
+    assert diff.about == {"lr": 1e-2, "topic": "x"}
+    assert all(torch.equal(p, own) for p, own in zip(model.parameters(), before, strict=True))
+    with applied(model, diff):
+        assert model(asked)[0, -1].softmax(-1)[7] > 5 * given[7]
+
+
 def test_losses_are_over_a_rows_own_answer() -> None:
     lessons = [Lesson([1, 2], [3, 4]), Lesson([5], [6, 7, 8], Aim.keep, 5.0), Lesson([9, 10, 11], [12])]
     rows = collate(lessons)
-    logits, base = torch.randn(3, 3, D_VOCAB, dtype=torch.float64), torch.randn(1, 3, D_VOCAB, dtype=torch.float64)
-    losses = row_losses(logits, rows, base=lambda: base)
+    logits = torch.randn(3, 3, D_VOCAB, dtype=torch.float64)
+    base = ours()(torch.tensor([[5, 6, 7]]))
+    losses = row_losses(logits, rows, base=ours())
     first = F.cross_entropy(logits[0, :2], torch.tensor([3, 4]))
     kept = F.kl_div(logits[1].log_softmax(-1), base[0].softmax(-1), reduction="batchmean")
     last = F.cross_entropy(logits[2, :1], torch.tensor([12]))

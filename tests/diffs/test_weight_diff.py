@@ -147,7 +147,7 @@ def test_diffs_that_do_not_fit_are_refused(model: nn.Module, tokens: torch.Tenso
     with pytest.raises(UserError, match="the diff is of another model"), applied(model, wide):
         pass
     whole = WeightDiff({name: Whole(model.get_parameter(name).clone())}, base="base")
-    with pytest.raises(UserError, match="without factors"), applied_by_row(model, [whole]):
+    with pytest.raises(UserError, match="without factors"), applied_by_row(model, [whole, whole]):
         pass
     two = applied_by_row(model, [lora(model, rank=1, seed=1)] * 2)
     with pytest.raises(UserError, match="2 diffs were given for a batch of 3 rows"), two:
