@@ -5,7 +5,6 @@ from collections import Counter
 from collections.abc import Mapping
 
 import pytest
-import torch
 
 from sparse_circuits.diffs.lessons import Aim
 from sparse_circuits.diffs.toys.base import train_base
