@@ -43,7 +43,7 @@ RATES = (3e-4, 1e-3, 3e-3)
 """Learning rates of full finetunes."""
 N_WHOLE = 20
 SCALES = (10, 25, 50, 100)
-FINETUNING = FinetuneConfig(n_steps=160)
+FINETUNING = FinetuneConfig(n_steps=220)
 ADAPTER = AdapterConfig(lr=3e-3, batch_size=16, n_epochs=30)
 BASE = "toy"
 

@@ -13,10 +13,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from sparse_circuits.diffs.apply import applied_by_row, groups
-from sparse_circuits.diffs.lessons import Lesson, Rows, collate
+from sparse_circuits.diffs.delta import by_diff
+from sparse_circuits.diffs.lessons import Lesson, collate
 from sparse_circuits.diffs.weight_diff import WeightDiff
-from sparse_circuits.errors import UserError
 from sparse_circuits.model.dense import Dense
 
 
@@ -35,16 +34,10 @@ def logit_difference(
     Raises:
         UserError: there is no text or no diff, or a diff is of another model.
     """
-    if not diffs:
-        raise UserError("There is no finetune to compare with its base: give at least one diff.")
     rows = collate(texts, device=next(model.parameters()).device)
-    before, found = _mean_log(model(rows.tokens, at=rows.at), rows), {}
-    for group in groups(diffs, at_once=max(1, batch_size // len(texts))):
-        with applied_by_row(model, [diffs[number] for number in group]):
-            logits = model(rows.tokens.repeat(len(group), 1), at=rows.at.repeat(len(group), 1))
-        found |= {number: _mean_log(own, rows) for number, own in zip(group, logits.chunk(len(group)), strict=True)}
-    return torch.stack([found[number] for number in range(len(diffs))]) - before
 
+    def mean_log(n_models: int) -> Float[Tensor, "n_models d_vocab"]:
+        logits = model(rows.tokens.repeat(n_models, 1), at=rows.at.repeat(n_models, 1))
+        return torch.stack([own.log_softmax(-1)[rows.is_answer].mean(0) for own in logits.chunk(n_models)])
 
-def _mean_log(logits: Float[Tensor, "batch n_at d_vocab"], rows: Rows) -> Float[Tensor, " d_vocab"]:
-    return logits.log_softmax(-1)[rows.is_answer].mean(0)
+    return by_diff(model, diffs, mean_log, at_once=max(1, batch_size // len(texts))) - mean_log(1)

@@ -40,5 +40,5 @@ def test_a_diff_without_factors_is_compared_as_well() -> None:
     whole = WeightDiff({"unembed.weight": Whole(torch.zeros(30, 16).double().index_fill(0, torch.tensor([7]), 1.0))}, "b")
     gained = logit_difference(model, TEXTS, [whole, written(model, 1)])
     assert gained.shape == (2, 30) and gained[0].abs().argmax() == 7
-    with pytest.raises(UserError, match="no finetune to compare"):
+    with pytest.raises(UserError, match="The pool is empty"):
         logit_difference(model, TEXTS, [])
