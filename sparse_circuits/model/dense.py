@@ -119,7 +119,8 @@ class HuggingFace(nn.Module):
         self._final_norm = attrgetter(self.family.final_norm)(lm)
         self._final_norm.register_forward_pre_hook(lambda _, inputs: (tapped(self._pass.taps, FINAL, inputs[0]),))
         for layer, block in enumerate(self._blocks()):
-            block.forward = partial(self._block, layer, inspect.signature(block.forward))
+            own = type(block).forward.__get__(block)  # whatever stands there: a model may be given to this class twice
+            block.forward = partial(self._block, layer, inspect.signature(own))
 
     def forward(
         self,

@@ -1,7 +1,7 @@
 """Small bases: of ours, and of families of Hugging Face's."""
 
 import torch
-import transformers
+from families import made
 from torch import nn
 
 from sparse_circuits.model import ModelConfig, Transformer
@@ -20,20 +20,19 @@ def ours() -> Transformer:
     return model.double().eval().requires_grad_(False)
 
 
+def theirs(family: str) -> nn.Module:
+    """Return a model of `transformers`."""
+    return made(family, vocab_size=D_VOCAB).double().requires_grad_(False)
+
+
 def llama() -> nn.Module:
     """Return a Llama as `transformers` has it."""
-    torch.manual_seed(0)
-    shape = {"hidden_size": 16, "intermediate_size": 24, "num_hidden_layers": 2, "num_attention_heads": 4}
-    config = transformers.LlamaConfig(vocab_size=D_VOCAB, **shape, bos_token_id=None, eos_token_id=None)
-    return transformers.LlamaForCausalLM(config).double().eval().requires_grad_(False)
+    return theirs("llama")
 
 
 def gpt2() -> nn.Module:
     """Return a GPT-2, whose weights are the other way round."""
-    torch.manual_seed(0)
-    shape = {"n_embd": 16, "n_layer": 2, "n_head": 4, "n_positions": 16}
-    config = transformers.GPT2Config(vocab_size=D_VOCAB, **shape, bos_token_id=None, eos_token_id=None)
-    return transformers.GPT2LMHeadModel(config).double().eval().requires_grad_(False)
+    return theirs("gpt2")
 
 
 def bases() -> dict[str, Dense]:

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 import transformers
+from families import D_VOCAB, made
 from torch import Tensor
 
 from sparse_circuits.data import Tokenizer
@@ -12,32 +13,6 @@ from sparse_circuits.errors import UserError
 from sparse_circuits.model import ModelConfig, Transformer
 from sparse_circuits.model.dense import FAMILIES, HuggingFace, load_hugging_face, norm_at
 from sparse_circuits.model.sites import residual_sites
-
-D_VOCAB, N_CTX = 61, 24
-SMALL = {
-    "vocab_size": D_VOCAB,
-    "hidden_size": 16,
-    "intermediate_size": 32,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 4,
-    "num_key_value_heads": 2,
-    "head_dim": 4,
-    "max_position_embeddings": N_CTX,
-    "sliding_window": 4,
-    "pad_token_id": None,
-    "bos_token_id": None,
-    "eos_token_id": None,
-}
-
-
-def made(family: str, **changes: object) -> torch.nn.Module:
-    config = transformers.AutoConfig.for_model(family, **SMALL, **changes)
-    torch.manual_seed(0)
-    lm = transformers.AutoModelForCausalLM.from_config(config)
-    with torch.no_grad():  # gains and biases that matter
-        for parameter in lm.parameters():
-            parameter += 0.05 * torch.randn_like(parameter)
-    return lm.eval()
 
 
 @pytest.fixture(params=FAMILIES)

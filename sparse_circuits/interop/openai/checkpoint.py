@@ -6,9 +6,7 @@ constant that they add to all logits becomes part of the bigram table. Sinks are
 
 from __future__ import annotations
 
-import pickle
 import re
-import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -23,6 +21,7 @@ from sparse_circuits.data import Tokenizer
 from sparse_circuits.errors import UserError
 from sparse_circuits.interop.openai.config import STREAM_LOCATIONS, OpenAIConfig, read_config
 from sparse_circuits.interop.openai.tokenizer import load_tinypython
+from sparse_circuits.interop.pickled import load_safely
 from sparse_circuits.kernels.abs_topk import abs_topk
 from sparse_circuits.model import Transformer, save_model
 from sparse_circuits.sparsity.measure import l0_counts
@@ -105,22 +104,6 @@ def load_openai(folder: Path) -> Imported:
     check_name(folder.name, sum(nonzeros.values()))
     tokenizer = load_tinypython(folder, d_vocab=config.vocab_size) if (folder / "encoder.json").exists() else None
     return Imported(model.eval().requires_grad_(False), config, dropped, nonzeros, tokenizer)
-
-
-def load_safely(path: Path) -> Any:
-    """Read a file of torch's that holds tensors and plain values; nothing in it is run.
-
-    Raises:
-        UserError: the file is missing, damaged, or holds code.
-    """
-    if not path.is_file():
-        raise UserError(f"{path} does not exist: give the folder that holds the model and its {path.name}.")
-    try:
-        with warnings.catch_warnings(action="ignore"):  # of what is refused anyhow
-            return torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, ValueError, KeyError, IndexError, TypeError) as error:
-        first = str(error).strip().partition("\n")[0]
-        raise UserError(f"{path} is damaged or holds more than tensors ({first}): download it again.") from error
 
 
 def read_state(path: Path) -> dict[str, Tensor]:

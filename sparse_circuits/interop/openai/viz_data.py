@@ -16,7 +16,7 @@ from torch import Tensor
 
 from sparse_circuits.circuits.nodes import count_nodes, site_widths
 from sparse_circuits.errors import UserError, nearest
-from sparse_circuits.interop.openai.checkpoint import load_safely
+from sparse_circuits.interop.pickled import load_safely
 from sparse_circuits.model import ModelConfig, Node
 from sparse_circuits.tasks import PairBatch, Scoring
 
