@@ -18,12 +18,12 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from sparse_circuits import walk
 from sparse_circuits.conf import compose
 from sparse_circuits.model import Transformer
 from sparse_circuits.run import choose_autocast, choose_device, read_json, write_json
 from sparse_circuits.training.fixed_support import FixedSupportStep
 from sparse_circuits.training.step import PretrainStep
+from sparse_circuits.walk import training
 
 REPEATS = 9
 
@@ -53,7 +53,7 @@ def main() -> None:
 def train(told: list[str], seed: int, folder: Path, console: Console) -> float:
     """Train, or go on training, into the folder and return the validation loss."""
     if not (folder / "model.json").exists():
-        walk.train(compose("train", [*told, f"seed={seed}", f"run={folder}", "resume=true"]), console)
+        training.train(compose("train", [*told, f"seed={seed}", f"run={folder}", "resume=true"]), console)
     return read_json(folder / "model.json")["validation_loss"]
 
 

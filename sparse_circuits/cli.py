@@ -75,10 +75,9 @@ def run(verb: str, overrides: list[str]) -> int:
 def _work(verb: str) -> Callable[[Any], None]:
     from rich.console import Console
 
-    from sparse_circuits import walk
+    from sparse_circuits.walk.verbs import DO
 
-    do = getattr(walk, {"extract": "extract_circuits", "export": "export_circuits"}.get(verb, verb))
-    return lambda config: do(config, Console())
+    return lambda config: DO[verb](config, Console())
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ from sparse_circuits.data import Tokenizer
 from sparse_circuits.model import ModelConfig, Transformer, save_model
 from sparse_circuits.tasks import TASKS, Split
 from sparse_circuits.tasks.encode import raw_pairs
-from sparse_circuits.walk import load_session
+from sparse_circuits.walk.pages import load_session
 
 TINY = ["model.n_layers=1", "model.d_model=16", "model.d_head=8", "model.n_ctx=96", "n_tokens=12_000", "batch_size=8"]
 

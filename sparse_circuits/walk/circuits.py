@@ -1,0 +1,66 @@
+"""Circuits: found, attacked, written in other formats."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from rich.console import Console
+
+from sparse_circuits.circuits import Circuit, extract
+from sparse_circuits.circuits.attack import run_attack
+from sparse_circuits.circuits.attack_report import AttackReport, attack_table, attack_text
+from sparse_circuits.conf.verbs import AttackVerb, ExportVerb, ExtractVerb
+from sparse_circuits.errors import UserError
+from sparse_circuits.interop import Format, export
+from sparse_circuits.plain import to_plain
+from sparse_circuits.run import write_json
+from sparse_circuits.subject import circuit_path, subject_of
+from sparse_circuits.summary import card_numbers, circuit_table, print_verdicts
+from sparse_circuits.walk.tasks import find_tasks, tasks_with_circuit
+
+
+def extract_circuits(config: ExtractVerb, console: Console) -> list[Circuit]:
+    """Extract the circuits of tasks; with keep_going, one that cannot be extracted is named with the reason and left out."""
+    subject = subject_of(config.run, config.checkpoint)
+    means = subject.means()
+    circuits = []
+    for task in find_tasks([config.task] if config.task else config.tasks):
+        path = circuit_path(subject.folder, task.name)
+        try:
+            if config.overwrite or not path.exists():
+                console.print(f"extracting {task.name} ...")
+                storage = subject.folder / "tuning" / f"{task.name}.sqlite"
+                extract(subject.model, task, subject.tokenizer, means, config=config.extract, storage=storage).save(path)
+            circuits.append(Circuit.load(path))
+        except UserError as error:
+            if not config.keep_going:
+                raise
+            console.print(f"[dim]{error}[/dim]")
+    rows = [{"name": circuit.task.name, **card_numbers(circuit)} for circuit in circuits]
+    console.print(circuit_table(rows))
+    print_verdicts(rows, console)
+    return circuits
+
+
+def attack(config: AttackVerb, console: Console) -> list[AttackReport]:
+    """Attack a run's model with its circuits, and print and keep what came of it."""
+    reports = []
+    for task in tasks_with_circuit(config.run, config.tasks):
+        found = run_attack(Circuit.load(circuit_path(config.run, task.name)), task, config=config.attack)
+        write_json(config.run / "attacks" / f"{task.name}.json", to_plain(found))
+        console.print(attack_table(found))
+        console.print(attack_text(found), markup=False, highlight=False, soft_wrap=True)
+        reports.append(found)
+    return reports
+
+
+def export_circuits(config: ExportVerb, console: Console) -> list[Path]:
+    """Write a run's circuits in another format, and print where they are."""
+    names = {Format.python: "{}.py", Format.circuit_tracer: "circuit_tracer/{}.json"}
+    written = []
+    for task in tasks_with_circuit(config.run, config.tasks):
+        path = config.run / "exports" / names.get(config.to, f"{{}}.{config.to.name}").format(task.name)
+        written += export(Circuit.load(circuit_path(config.run, task.name)), config.to, path)
+    written = list(dict.fromkeys(written))
+    console.print("\n".join(map(str, written)), soft_wrap=True)
+    return written

@@ -1,0 +1,18 @@
+"""What does the work of each verb."""
+
+from sparse_circuits.walk import bridges, circuits, models, pages, quickstart, tasks, training
+
+DO = {
+    "quickstart": quickstart.quickstart,
+    "data": training.data,
+    "train": training.train,
+    "tasks": tasks.tasks,
+    "extract": circuits.extract_circuits,
+    "attack": circuits.attack,
+    "export": circuits.export_circuits,
+    "bridge": bridges.bridge,
+    "steer": bridges.steer,
+    "verify": models.verify,
+    "report": pages.report,
+    "view": pages.view,
+}
