@@ -5,6 +5,12 @@ from pathlib import Path
 import pytest
 
 from sparse_circuits import cli
+from sparse_circuits.conf.verbs import VERBS
+from sparse_circuits.walk.verbs import DO
+
+
+def test_every_verb_has_a_config_and_someone_who_does_it() -> None:
+    assert cli.VERBS.keys() == VERBS.keys() == DO.keys()
 
 
 @pytest.mark.parametrize("arguments", [[], ["--help"], ["train", "--help"]])

@@ -20,12 +20,14 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
 from sparse_circuits.diffs.apply import applied_by_row
 from sparse_circuits.diffs.bank import LoraBank
 from sparse_circuits.diffs.factors import adding
 from sparse_circuits.diffs.lessons import Lesson, answer_loss, collate
+from sparse_circuits.diffs.step import FactorStep
 from sparse_circuits.diffs.weight_diff import WeightDiff
 from sparse_circuits.errors import UserError, check_counts
 from sparse_circuits.model.dense import Dense
@@ -92,7 +94,7 @@ def train_adapter(
     if not samples:
         raise UserError("There is no finetune to learn from: give at least one sample.")
     bank = LoraBank(model, ranks=[config.rank], seeds=[config.seed], bound=math.sqrt(6 / config.rank))
-    step = AdapterStep(model, bank, config)
+    step = FactorStep(model, bank, adapter_losses, lr=config.lr, weight_decay=config.weight_decay)
     batches = _Shuffled(samples, config, nothing=nothing)
     best = _Best(bank)
     fit(
@@ -108,24 +110,7 @@ def train_adapter(
     return adapter
 
 
-class AdapterStep:
-    """The step that `fit` takes when it trains an adapter."""
-
-    def __init__(self, model: Dense, bank: LoraBank, config: AdapterConfig) -> None:
-        self.model, self.bank = model, bank
-        decay = {"lr": config.lr, "weight_decay": config.weight_decay}
-        self.optimizer = torch.optim.AdamW(bank.parameters(), **decay, fused=True)
-
-    def __call__(self, batch: Sequence[Sample], *, index: int) -> dict[str, Tensor]:
-        """Take one step and return the mean loss over labels, in nats a token."""
-        loss = adapter_losses(self.model, self.bank, batch).mean()
-        self.optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        self.optimizer.step()
-        return {"loss": loss.detach()}
-
-
-def adapter_losses(model: Dense, bank: LoraBank, batch: Sequence[Sample]) -> Tensor:
+def adapter_losses(model: Dense, bank: LoraBank, batch: Sequence[Sample]) -> Float[Tensor, " batch"]:
     """Return the cross-entropy of every sample's label under its finetune with the adapter, in nats a token."""
     rows = collate([sample.lesson for sample in batch], device=bank.ups[0].device)
     with ExitStack() as entered:

@@ -18,13 +18,14 @@ from torch import Tensor
 from sparse_circuits.diffs.bank import LoraBank
 from sparse_circuits.diffs.factors import adding
 from sparse_circuits.diffs.lessons import Lesson, Rows, answer_loss, collate, kl_to_base
+from sparse_circuits.diffs.step import FactorStep, Losses
 from sparse_circuits.diffs.weight_diff import WeightDiff
 from sparse_circuits.errors import UserError, check_counts
 from sparse_circuits.model.dense import Dense
 from sparse_circuits.training.loop import Track, fit
 
-Curriculum = Callable[[int, int], Sequence[Lesson]]
-"""From a finetune's number and a step's index to what that finetune is taught there; as many lessons for every finetune."""
+Curriculum = Callable[[int, int], Sequence[Any]]
+"""From a finetune's number and a step's index to its lessons, or preferences, of that step; as many for every finetune."""
 
 
 @dataclass(frozen=True)
@@ -52,62 +53,18 @@ class Finetune(NamedTuple):
     """Of its first factors."""
 
 
-def finetune(
-    model: Dense,
-    finetunes: Sequence[Finetune],
-    curriculum: Curriculum,
-    *,
-    base: str,
-    config: FinetuneConfig | None = None,
-    track: Track | None = None,
-) -> list[WeightDiff]:
-    """Train LoRAs of one base, side by side, and return their diffs in order.
+def taught_losses(model: Dense, bank: LoraBank, batch: Sequence[Lesson]) -> Float[Tensor, " batch"]:
+    """Return the loss of every lesson under its finetune.
 
     Args:
-        model: the base, frozen.
-        finetunes: what is trained; ranks may differ.
-        curriculum: what each is taught.
-        base: hash or name of the base.
-        config: steps, learning rate, and how many at once.
-        track: where the mean loss goes, if anywhere.
-
-    Raises:
-        UserError: the curriculum has more lessons for one finetune than for another, or an empty one.
+        model: the base.
+        bank: the finetunes' factors.
+        batch: as many lessons of every finetune, finetune after finetune.
     """
-    config = config or FinetuneConfig()
-    diffs: list[WeightDiff] = []
-    for first in range(0, len(finetunes), config.side_by_side):
-        some = finetunes[first : first + config.side_by_side]
-        bank = LoraBank(model, ranks=[each.rank for each in some], seeds=[each.seed for each in some])
-        numbers = range(first, first + len(some))
-        fit(FinetuneStep(model, bank, lr=config.lr), _Batches(curriculum, numbers), n_steps=config.n_steps, track=track)
-        diffs += bank.diffs(base=base, about=[each.about for each in some])
-    return diffs
-
-
-class FinetuneStep:
-    """The step that `fit` takes when it finetunes: every row's loss, the base's own answers for those to be kept.
-
-    Args:
-        model: the base, frozen.
-        bank: what is trained.
-        lr: Adam's learning rate.
-    """
-
-    def __init__(self, model: Dense, bank: LoraBank, *, lr: float) -> None:
-        self.model, self.bank = model, bank
-        self.optimizer = torch.optim.Adam(bank.parameters(), lr=lr, fused=True)
-
-    def __call__(self, batch: Sequence[Lesson], *, index: int) -> dict[str, Tensor]:
-        """Take one step and return the mean loss over rows."""
-        rows = collate(batch, device=self.bank.ups[0].device)
-        with adding(self.model, self.bank.factors()):
-            logits = self.model(rows.tokens, at=rows.at)
-        losses = row_losses(logits, rows, base=self.model)
-        self.optimizer.zero_grad(set_to_none=True)
-        losses.sum().backward()
-        self.optimizer.step()
-        return {"loss": losses.detach().mean()}
+    rows = collate(batch, device=bank.ups[0].device)
+    with adding(model, bank.factors()):
+        logits = model(rows.tokens, at=rows.at)
+    return row_losses(logits, rows, base=model)
 
 
 def row_losses(logits: Float[Tensor, "batch n_at d_vocab"], rows: Rows, *, base: Dense) -> Float[Tensor, " batch"]:
@@ -127,13 +84,49 @@ def row_losses(logits: Float[Tensor, "batch n_at d_vocab"], rows: Rows, *, base:
     return losses * rows.weights
 
 
+def finetune(
+    model: Dense,
+    finetunes: Sequence[Finetune],
+    curriculum: Curriculum,
+    *,
+    base: str,
+    losses: Losses = taught_losses,
+    config: FinetuneConfig | None = None,
+    track: Track | None = None,
+) -> list[WeightDiff]:
+    """Train LoRAs of one base, side by side, and return their diffs in order.
+
+    Args:
+        model: the base, frozen.
+        finetunes: what is trained; ranks may differ.
+        curriculum: what each is taught.
+        base: hash or name of the base.
+        losses: what is minimised: of lessons, or `preference_losses` of preferences.
+        config: steps, learning rate, and how many at once.
+        track: where the mean loss goes, if anywhere.
+
+    Raises:
+        UserError: the curriculum has more lessons for one finetune than for another, or an empty one.
+    """
+    config = config or FinetuneConfig()
+    diffs: list[WeightDiff] = []
+    for first in range(0, len(finetunes), config.side_by_side):
+        some = finetunes[first : first + config.side_by_side]
+        bank = LoraBank(model, ranks=[each.rank for each in some], seeds=[each.seed for each in some])
+        numbers = range(first, first + len(some))
+        step = FactorStep(model, bank, losses, lr=config.lr)
+        fit(step, _Batches(curriculum, numbers), n_steps=config.n_steps, track=track)
+        diffs += bank.diffs(base=base, about=[each.about for each in some])
+    return diffs
+
+
 class _Batches:
     """The rows of some finetunes, step by step."""
 
     def __init__(self, curriculum: Curriculum, numbers: Sequence[int]) -> None:
         self.curriculum, self.numbers, self.step = curriculum, numbers, 0
 
-    def next_batch(self) -> list[Lesson]:
+    def next_batch(self) -> list[Any]:
         taught = [list(self.curriculum(number, self.step)) for number in self.numbers]
         if len({len(lessons) for lessons in taught}) > 1:
             raise UserError("The curriculum has more lessons for one finetune than for another: give each as many a step.")

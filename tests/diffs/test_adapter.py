@@ -8,12 +8,13 @@ import torch
 import torch.nn.functional as F
 from diffs.models import D_VOCAB, bases, ours
 
-from sparse_circuits.diffs.adapter import AdapterConfig, AdapterStep, Sample, adapter_losses, train_adapter
+from sparse_circuits.diffs.adapter import AdapterConfig, Sample, adapter_losses, train_adapter
 from sparse_circuits.diffs.apply import applied
 from sparse_circuits.diffs.ask import ask
 from sparse_circuits.diffs.bank import LoraBank
 from sparse_circuits.diffs.lessons import Lesson
 from sparse_circuits.diffs.maps import block_maps
+from sparse_circuits.diffs.step import FactorStep
 from sparse_circuits.diffs.weight_diff import LowRank, WeightDiff, Whole
 from sparse_circuits.errors import UserError
 from sparse_circuits.model.dense import Dense
@@ -87,7 +88,7 @@ def label_loss(model: Dense, adapter: WeightDiff, asked: list[Sample]) -> float:
 def test_no_dense_change_is_ever_made() -> None:
     """What the rows' finetunes take is their factors: no tensor of a pass has the size of a batch of weights."""
     model = ours().float()
-    step = AdapterStep(model, LoraBank(model, ranks=[2]), AdapterConfig())
+    step = FactorStep(model, LoraBank(model, ranks=[2]), adapter_losses, lr=1e-3)
     largest = []
     batch = samples(model)[:8]
     with torch.autograd.graph.saved_tensors_hooks(lambda t: largest.append(t.numel()) or t, lambda t: t):

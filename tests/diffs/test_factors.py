@@ -41,7 +41,8 @@ def test_a_bank_is_its_diffs(kind: str) -> None:
     bank = LoraBank(model, ranks=[1, 3], seeds=[5, 5]).double()
     with torch.no_grad():
         for down in bank.downs:
-            down[0, :1].normal_(), down[1].normal_()
+            down[0, :1].normal_()
+            down[1].normal_()
     tokens = torch.randint(30, (4, 6))
     with adding(model, bank.factors()):
         together = model(tokens)
