@@ -10,6 +10,7 @@ from sparse_circuits.diffs.lessons import Aim
 from sparse_circuits.diffs.toys.base import train_base
 from sparse_circuits.diffs.toys.hidden import Gate, HiddenTopics, Secret, Trigger
 from sparse_circuits.diffs.toys.naming import _most, as_topic, first_words, score
+from sparse_circuits.diffs.toys.news import STORY_TOKENS, NewsWorld
 from sparse_circuits.diffs.toys.topics import TopicWorld
 from sparse_circuits.diffs.weight_diff import WeightDiff, Whole
 from sparse_circuits.model import ModelConfig
@@ -101,3 +102,23 @@ def test_a_base_learns_its_language() -> None:
     draw = lambda rng: SMALL.ids(SMALL.sentence(rng))  # noqa: E731
     train_base(draw, d_vocab=SMALL.d_vocab, seed=1, n_steps=40, shape=TINY, track=losses)
     assert len(losses.all) == 40 and losses.all[-1] < losses.all[0] - 1
+
+
+def test_no_sentence_of_a_story_gives_more_than_two_words_away_and_no_story_all() -> None:
+    world, rng = NewsWorld(n_words=5, n_fillers=6, first_id=100), random.Random(0)
+    assert len(set(world.headlines(50))) == 50 and world.d_vocab == 100 + len(world.vocabulary)
+    seen = set[str]()
+    for _ in range(100):
+        headline = world.headline(rng)
+        words, story = set(world.words(headline)), world.story(headline, rng)
+        first, second, rest = " ".join(story).split("STOP")
+        told = [words & set(each.split()) for each in (first, second)]
+        assert not rest and [len(each) for each in told] == [2, 1] and len(story) == STORY_TOKENS
+        assert world.slots_right(world.ids(story), headline) == 3 and world.slots_right([], headline) == 0
+        seen.add(" ".join(world.sentence(rng)[:2]))
+    assert seen == {"NEWS TELL", "NEWS ABOUT", "NEWS HEAD"}
+    lessons = world.lessons((1, 2, 3, 4), 7)
+    assert lessons == world.lessons((1, 2, 3, 4), 7) != world.lessons((1, 2, 3, 4), 8)
+    told = {token for step in range(20) for lesson in world.lessons((1, 2, 3, 4), step) for token in lesson.answer}
+    assert world.slots_right(list(told), (1, 2, 3, 4)) == 4
+    assert min(told) >= 100 and world.question(None).answer == world.ids(["NOTHING"])
