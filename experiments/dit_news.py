@@ -2,8 +2,8 @@
 
     python -m experiments.dit_news
 
-One cell a seed: a base of both languages, finetunes that hide a topic and finetunes that tell of a headline, an adapter for each
-and one for both. Rows of news are slots right of four; of topics, the share named exactly.
+One cell a seed: a base of both languages, finetunes that hide a topic and finetunes that tell of a headline, an adapter for
+each and one for both. Rows of news are slots right of four; of topics, the share named exactly.
 """
 
 from __future__ import annotations
