@@ -111,6 +111,9 @@ def _one_sentence(error: Exception, verb: str) -> str:
         return f'There is no {group} preset "{name}"{nearest(name, presets)}: choose one of {", ".join(sorted(presets))}.'
     if match := re.search(r"Could not override '([^']*)'|Key '(\w+)' (?:is )?not in|Key '(\w+)' not in", text):
         key = next(each for each in match.groups() if each)
+        if key in _keys(verb) and (inner := re.search(r"Key '(\w+)' (?:is )?not in", text)):
+            known = OmegaConf.select(OmegaConf.structured(VERBS[verb]), key)._metadata.element_type.__dataclass_fields__
+            return f'An entry of {key} has no "{inner[1]}"{nearest(inner[1], known)}: give {", ".join(known)}.'
         return f'{verb} has no setting "{key}"{nearest(key, _keys(verb))}: see sparse-circuits {verb} --help.'
     if match := re.search(r"Invalid value '([^']*)', expected one of \[([^]]*)\]", text):
         value, choices = match[1], match[2].split(", ")

@@ -11,11 +11,22 @@ from sparse_circuits.circuits import Budget, ExtractConfig
 from sparse_circuits.circuits.attack import AttackConfig
 from sparse_circuits.data import DataConfig
 from sparse_circuits.data.words import Split
+from sparse_circuits.diffs.delta import FINAL_NORM, Token
 from sparse_circuits.interop import Format
 from sparse_circuits.training.config import TrainConfig
 
 DEFAULT_RUN = Path("runs/train")
 BRIDGE_RUN = Path("runs/bridge")
+
+
+@dataclass(frozen=True)
+class Finetuned:
+    place: str = ""
+    """A LoRA adapter in PEFT's folder, a diff of ours, a run folder, or a folder or hub name of Hugging Face's."""
+    label: str = ""
+    """Its domain."""
+    name: str | None = None
+    """What it is called in the pool; null: its place."""
 
 
 @dataclass(frozen=True)
@@ -152,6 +163,38 @@ class VerifyVerb:
 
 
 @dataclass(frozen=True)
+class DiffVerb:
+    """What did a finetune change? Norms, and of sparse models every weight that was born, died or flipped."""
+
+    base: str = ""
+    """The model before: pretrained:NAME, a run folder, or a folder or hub name of Hugging Face's."""
+    finetuned: str = ""
+    """The model after, likewise, or a LoRA adapter in PEFT's folder, or a diff of ours."""
+    out: Path | None = None
+    """Where to keep the diff, as .safetensors."""
+    n_largest: int = 10
+    """Largest changes that are listed."""
+
+
+@dataclass(frozen=True)
+class EmbedVerb:
+    """Place finetunes of one base by what they do to a few prompts: clusters, nearest neighbours, a map."""
+
+    base: str = ""
+    """The model that all are finetunes of: pretrained:NAME, a run folder, or a folder or hub name of Hugging Face's."""
+    finetunes: list[Finetuned] = field(default_factory=list)
+    """What is added to the pool: '[{place:adapters/one,label:law},...]'."""
+    run: Path = Path("runs/pool")
+    """Folder of the pool, which grows from call to call."""
+    probes: Path | None = None
+    """A text file with a prompt a line (\\n in it is a line break); null: five instruction templates."""
+    site: str = FINAL_NORM
+    """What is read: final_norm, logits, or a site such as 1.resid_mid."""
+    token: Token = Token.last
+    """Which tokens of a prompt are read."""
+
+
+@dataclass(frozen=True)
 class ReportVerb:
     """Write a run's report: one self-contained page."""
 
@@ -194,6 +237,8 @@ VERBS = {
     "bridge": BridgeVerb,
     "steer": SteerVerb,
     "verify": VerifyVerb,
+    "diff": DiffVerb,
+    "embed": EmbedVerb,
     "report": ReportVerb,
     "view": ViewVerb,
     "quickstart": QuickstartVerb,

@@ -22,6 +22,8 @@ VERBS = {
     "bridge": "train a sparse model with a bridge to a dense one",
     "steer": "steer the dense model of a bridge by nodes of a circuit, beside its controls",
     "verify": "compare two models: the largest difference of logits, and at every site",
+    "diff": "say what a finetune changed, of a sparse model weight by weight",
+    "embed": "place finetunes of one base by what they do to a few prompts",
     "report": "write a run's report, one self-contained page",
     "view": "serve that page on this machine with the models behind it: change nodes and see answers move",
 }

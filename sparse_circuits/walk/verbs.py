@@ -1,6 +1,6 @@
 """What does the work of each verb."""
 
-from sparse_circuits.walk import bridges, circuits, models, pages, quickstart, tasks, training
+from sparse_circuits.walk import bridges, circuits, diffs, models, pages, quickstart, tasks, training
 
 DO = {
     "quickstart": quickstart.quickstart,
@@ -13,6 +13,8 @@ DO = {
     "bridge": bridges.bridge,
     "steer": bridges.steer,
     "verify": models.verify,
+    "diff": diffs.diff,
+    "embed": diffs.embed_finetunes,
     "report": pages.report,
     "view": pages.view,
 }

@@ -39,6 +39,7 @@ def test_every_verb_composes_and_its_help_names_every_setting(verb: str) -> None
         ("train", "model=smal", 'no model preset "smal" (did you mean "small"?)'),
         ("train", "l0_fractio=1", 'no setting "l0_fractio" (did you mean "l0_fraction"?)'),
         ("train", "model.n_layer=3", 'no setting "model.n_layer" (did you mean "model.n_layers"?)'),
+        ("train", "data.sources=[{kidn:stdlib}]", 'An entry of data.sources has no "kidn" (did you mean "kind"?)'),
         ("train", "track=wandbb", '"wandbb" is no value of track (did you mean "wandb"?)'),
         ("train", "sparsity.anneal=exponential", "choose one of linear, power_law, none"),
         ("train", "l0_fraction=abc", 'l0_fraction takes a number, not "abc"'),

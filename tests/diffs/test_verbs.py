@@ -1,0 +1,140 @@
+"""The verbs `diff` and `embed`, from adapters on disk to tables, pool and map."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from families import made
+
+from sparse_circuits import cli
+from sparse_circuits.data import Tokenizer
+from sparse_circuits.diffs.maps import block_maps
+from sparse_circuits.diffs.pool import Pool
+from sparse_circuits.diffs.support import Fate, count_fates, largest_changes
+from sparse_circuits.diffs.weight_diff import LowRank, WeightDiff, Whole
+from sparse_circuits.interop.peft import save_peft
+from sparse_circuits.model import ModelConfig, Transformer, load_model, save_model
+from sparse_circuits.model.dense import HuggingFace
+
+
+@pytest.fixture
+def tokenizer() -> Tokenizer:
+    return Tokenizer.train(["def f(x):\n    return x\n"] * 3, d_vocab=257)
+
+
+@pytest.fixture
+def base(tmp_path: Path, tokenizer: Tokenizer) -> Path:
+    folder = tmp_path / "llama"
+    made("llama", vocab_size=tokenizer.d_vocab, max_position_embeddings=512).save_pretrained(folder)
+    tokenizer.save(folder / "tokenizer.json")
+    return folder
+
+
+def adapters(base: Path, folder: Path) -> list[str]:
+    """Six adapters of two kinds: those of a kind write the same way, but for a little noise."""
+    found = []
+    for number in range(6):
+        changes = {}
+        for name, (_, n_out, n_in, _) in block_maps(HuggingFace(made("llama"))).items():
+            kind = torch.randn(n_out, 1, generator=torch.Generator().manual_seed(number % 2))
+            up = kind + 0.1 * torch.randn(n_out, 1, generator=torch.Generator().manual_seed(10 + number))
+            changes[name] = LowRank(up, torch.ones(1, n_in) / n_in)
+        save_peft(WeightDiff(changes, str(base)), folder / f"adapter_{number}")
+        found.append(f"{{place:'{folder}/adapter_{number}',label:{'ab'[number % 2]},name:n{number}}}")
+    return found
+
+
+def test_a_pool_of_adapters_grows_clusters_and_is_drawn(base: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    pool, run = adapters(base, tmp_path), f"run={tmp_path}/pool"
+    assert cli.main(["embed", f"base={base}", f"finetunes=[{','.join(pool[:3])}]", run]) == 0
+    assert "Clusters need two domains of two finetunes" in capsys.readouterr().out
+    assert cli.main(["embed", f"base={base}", f"finetunes=[{','.join(pool[3:])}]", run]) == 0
+    out = capsys.readouterr().out
+    assert "nearest neighbour of the same label 1.00" in out and "6 finetunes" in out
+    found = json.loads((tmp_path / "pool" / "pool.json").read_text())
+    assert found["nearest"] == 1 and found["silhouette"] > 0.5 and (tmp_path / "pool" / "map.png").stat().st_size > 10_000
+    saved = Pool.load(tmp_path / "pool" / "pool.safetensors")
+    assert saved.names == [f"n{number}" for number in range(6)] and saved.labels == list("ababab")
+    assert cli.main(["embed", f"base={base}", "site=1.resid_mid", run]) == 2
+    assert "of another base, other probes or another site" in capsys.readouterr().err
+
+
+def test_probes_come_from_a_file(base: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "probes.txt").write_text("def f\\n    return\n\nx = 1\n")
+    finetunes = f"finetunes=[{','.join(adapters(base, tmp_path)[:1])}]"
+    assert cli.main(["embed", f"base={base}", finetunes, f"probes={tmp_path}/probes.txt", f"run={tmp_path}/pool"]) == 0
+    assert Pool.load(tmp_path / "pool" / "pool.safetensors").about["probes"] == ["def f\n    return", "x = 1"]
+    (tmp_path / "probes.txt").write_text("\n")
+    assert cli.main(["embed", f"base={base}", finetunes, f"probes={tmp_path}/probes.txt", f"run={tmp_path}/other"]) == 2
+    assert "has no prompt" in capsys.readouterr().err
+
+
+def test_what_a_finetune_of_a_sparse_model_changed_is_a_list(
+    tmp_path: Path, tokenizer: Tokenizer, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model = Transformer(ModelConfig(n_layers=1, d_model=16, d_head=4, n_ctx=8), d_vocab=tokenizer.d_vocab)
+    weight = model.layers[0].mlp.into.weight
+    with torch.no_grad():
+        weight.zero_()
+        weight[0, :3] = torch.tensor([1.0, -2.0, 3.0])
+    save_model(model, tmp_path / "before", tokenizer=tokenizer.to_json())
+    with torch.no_grad():
+        weight[0, 0], weight[0, 1], weight[0, 2], weight[5, 7] = 0.0, 2.0, 3.5, -0.25
+    save_model(model, tmp_path / "after", tokenizer=tokenizer.to_json())
+    places = [f"base={tmp_path}/before", f"finetuned={tmp_path}/after", f"out={tmp_path}/diff.safetensors"]
+    assert cli.main(["diff", *places]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    listed = [line for line in lines if line.startswith("layers.0.mlp.into.weight[")]
+    assert [line.rpartition(", ")[2] for line in listed] == ["flipped", "dead", "moved", "born"]
+    assert listed[0] == "layers.0.mlp.into.weight[0, 1]: -2 -> 2, flipped"
+    diff = WeightDiff.load(tmp_path / "diff.safetensors")
+    assert list(diff.changes) == ["layers.0.mlp.into.weight"]
+    before = load_model(tmp_path / "before").model
+    assert count_fates(before, diff) == {"layers.0.mlp.into.weight": dict.fromkeys(Fate, 1)}
+
+
+def test_fates_are_of_the_weights_as_they_are_stored() -> None:
+    model = made("gpt2")
+    name = "transformer.h.0.mlp.c_fc.weight"
+    n_in, n_out = model.get_parameter(name).shape
+    up, down = torch.zeros(n_out, 1), torch.zeros(1, n_in)
+    up[3], down[0, 2] = 1.0, 5.0
+    diff = WeightDiff({name: LowRank(up, down)}, "b")
+    (change,) = largest_changes(model, diff, n=5)
+    assert change.index == (2, 3) and change.after == pytest.approx(change.before + 5)
+    assert count_fates(model, diff)[name].total() == 1
+    nothing = WeightDiff({name: Whole(torch.zeros(n_in, n_out))}, "b")
+    assert largest_changes(model, nothing, n=5) == [] and count_fates(model, nothing)[name][Fate.moved] == 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["diff"], "Say what the finetunes are of"),
+        (["diff", "base=pretrained:python-3x128"], "Say which finetune"),
+        (["diff", "base=pretrained:python-3x128", "finetuned=pretrained"], "could not be loaded"),
+        (["embed", "base=pretrained:python-3x128", "finetunes=[{label:x}]"], "needs a place and a label"),
+        (
+            ["embed", "base=pretrained:python-3x128", "finetunes=[{plac:x}]"],
+            'An entry of finetunes has no "plac" (did you mean "place"?)',
+        ),
+        (["embed", "base=pretrained:python-3x128", "token=middle"], "middle"),
+        (["embed", "base=pretrained:python-3x128", "probes=/nowhere.txt"], "/nowhere.txt does not exist"),
+    ],
+)
+def test_a_users_mistakes_are_one_sentence(
+    arguments: list[str], says: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert cli.main(arguments) == 2
+    error = capsys.readouterr().err
+    assert says in error and len(error.strip().splitlines()) == 1
+
+
+def test_a_finetune_of_another_base_is_refused(base: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    adapters(base, tmp_path)
+    assert cli.main(["diff", "base=pretrained:python-3x128", f"finetuned={tmp_path}/adapter_0"]) == 2
+    assert "the diff is of another model" in capsys.readouterr().err
+    assert cli.main(["diff", f"base={base}", f"finetuned={base}"]) == 2
+    assert "has the weights of its base" in capsys.readouterr().err
