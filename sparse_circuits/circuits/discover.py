@@ -14,6 +14,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import nullcontext
 from functools import partial
+from typing import Any
 
 import torch
 from jaxtyping import Float, Int
@@ -97,8 +98,8 @@ def initial_mask(n_parameters: int, config: MaskConfig, *, seed: int) -> Float[T
     return (config.init_noise_bias + config.init_noise_scale * noise).clamp(-1, 1)
 
 
-TaskLoss = Callable[[Float[Tensor, " unit"], PairBatch], Float[Tensor, ""]]
-"""The task loss of a mask over units on a batch of pairs, with a gradient to the mask."""
+TaskLoss = Callable[[Float[Tensor, " unit"], Any], Float[Tensor, ""]]
+"""The task loss of a mask over units on a batch, of pairs or of whatever the task is, with a gradient to the mask."""
 
 
 class MaskStep:
@@ -125,7 +126,7 @@ class MaskStep:
         betas = (config.beta1, config.beta2)
         self.optimizer = torch.optim.AdamW([self.mask], lr=config.lr, betas=betas, weight_decay=config.weight_decay)
 
-    def __call__(self, batch: PairBatch, *, index: int) -> Metrics:
+    def __call__(self, batch: Any, *, index: int) -> Metrics:
         """Take one step and return the batch's task loss and the number of units that are on."""
         units = self.mask[self.tie]
         loss = self.task_loss(units, batch)

@@ -13,7 +13,7 @@ from typing import NamedTuple
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from sparse_circuits.diffs.maps import weights_of
+from sparse_circuits.diffs.maps import linear_map, weights_of
 from sparse_circuits.diffs.weight_diff import LowRank, WeightDiff
 
 
@@ -78,11 +78,19 @@ def largest_changes(base: nn.Module, diff: WeightDiff, *, n: int) -> list[Weight
     return [change for change in found[:n] if change.before != change.after]
 
 
-def _pairs(base: nn.Module, diff: WeightDiff) -> Iterator[tuple[str, Float[Tensor, "*shape"], Float[Tensor, "*shape"]]]:
-    """Yield every changed parameter before and after, as it is stored."""
-    own = dict(weights_of(base).named_parameters())
+def changed(base: nn.Module, diff: WeightDiff) -> dict[str, Float[Tensor, "*shape"]]:
+    """Return what is added to every changed parameter, as that is stored."""
+    own, found = dict(weights_of(base).named_parameters()), {}
     for name, change in diff.changes.items():
-        before, delta = own[name].detach(), change.matrix()
-        if isinstance(change, LowRank) and delta.shape != before.shape:
-            delta = delta.T
-        yield name, before, before + delta.to(before)
+        delta = change.matrix()
+        is_transposed = isinstance(change, LowRank) and linear_map(base, name).is_transposed
+        found[name] = (delta.T if is_transposed else delta).to(own[name])
+    return found
+
+
+def _pairs(base: nn.Module, diff: WeightDiff) -> Iterator[tuple[str, Float[Tensor, "*shape"], Float[Tensor, "*shape"]]]:
+    """Yield every changed parameter before and after."""
+    own = dict(weights_of(base).named_parameters())
+    for name, delta in changed(base, diff).items():
+        before = own[name].detach()
+        yield name, before, before + delta
