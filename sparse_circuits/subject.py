@@ -7,13 +7,15 @@ from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from torch import Tensor
+
 from sparse_circuits.circuits import Means, load_means, measure_means, save_means
-from sparse_circuits.circuits.means import MEANS_FILE
+from sparse_circuits.circuits.means import MEANS_FILE, load_sample
 from sparse_circuits.conf.verbs import DEFAULT_RUN
 from sparse_circuits.data import DataConfig, Loader, Tokenizer, prepare
 from sparse_circuits.model import Transformer
 from sparse_circuits.plain import from_plain
-from sparse_circuits.pretrained import load_pretrained
+from sparse_circuits.pretrained import load_pretrained, pretrained_names
 from sparse_circuits.run import read_json
 from sparse_circuits.training.export import load_trained
 
@@ -57,6 +59,18 @@ def means_of(run: Path, model: Transformer) -> Means:
     means = measure_means(model, batches, n_tokens=MEANS_TOKENS)
     save_means(means, path)
     return means
+
+
+def samples_of(run: Path) -> dict[str, Tensor]:
+    """Return tokens that a run's model was trained on, by its hash; of a folder without means, those of the models that ship.
+
+    Raises:
+        UserError: the run's means are damaged.
+    """
+    if (run / MEANS_FILE).exists():
+        return load_sample(run / MEANS_FILE)
+    means = [load_pretrained(name).means for name in pretrained_names()]
+    return {each.model_hash: each.sample for each in means if each.sample is not None}
 
 
 def bigram_of(model: Transformer | None) -> Any:

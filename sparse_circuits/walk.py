@@ -49,7 +49,7 @@ from sparse_circuits.model import Node, Transformer
 from sparse_circuits.plain import from_plain, to_plain
 from sparse_circuits.report import write_report
 from sparse_circuits.run import rank, read_json, write_json
-from sparse_circuits.subject import PRETRAINED, bigram_of, circuit_path, subject_of
+from sparse_circuits.subject import PRETRAINED, bigram_of, circuit_path, samples_of, subject_of
 from sparse_circuits.summary import card_numbers, circuit_table, print_summary, print_verdicts, summarise
 from sparse_circuits.tasks import (
     TASKS,
@@ -324,7 +324,7 @@ def any_model(place: str) -> Transformer:
 
 def report(config: ReportVerb, console: Console) -> Path:
     """Write a run's page and print where it is."""
-    path = write_report(config.run)
+    path = write_report(config.run, samples=samples_of(config.run))
     console.print(f"report: {path}")
     return path
 
@@ -339,7 +339,7 @@ def quickstart(config: QuickstartVerb, console: Console) -> dict[str, Any]:
         circuits = extract_known(trained, diagnoses, config=config, console=console)
         summary = {"seconds": time.monotonic() - started, **summarise(config, diagnoses, circuits)}
         write_json(path, summary)
-        write_report(config.run)
+        write_report(config.run, samples=samples_of(config.run))
     summary = read_json(path)
     print_summary(summary, console)
     console.print(f"{summary['seconds']:.0f} seconds; report: {config.run / 'report.html'}")

@@ -1,0 +1,67 @@
+// Dragging and zooming a picture. Only the transform of a layer of its own moves, so that nothing is drawn again on the way.
+
+export interface Pan { fit(): void; zoom(factor: number): void; show(x: number, y: number): void; stop(): void }
+
+const SMALLEST = 0.25, LARGEST = 2.5;
+
+export function pan(frame: HTMLElement, picture: SVGSVGElement): Pan {
+  const size = () => picture.viewBox.baseVal;
+  let [x, y, scale] = [0, 0, 1], from: { x: number; y: number; pointer: number } | null = null;
+  const move = () => { picture.style.transform = `translate(${x}px, ${y}px)`; };
+  // The size, unlike a scale in the transform, keeps text sharp.
+  const resize = () => { picture.setAttribute("width", String(size().width * scale)); picture.setAttribute("height", String(size().height * scale)); move(); };
+
+  function zoomAt(factor: number, atX: number, atY: number): void {
+    const next = Math.min(LARGEST, Math.max(SMALLEST, scale * factor));
+    [x, y] = [atX - (atX - x) * next / scale, atY - (atY - y) * next / scale];
+    scale = next;
+    resize();
+  }
+
+  function fit(): void {
+    const { clientWidth, clientHeight } = frame, { width, height } = size();
+    if (!clientWidth || !width) return;
+    scale = Math.min(1.15, Math.max(0.62, Math.min(clientWidth / width, clientHeight / height)));
+    // What does not fit shows its end, where the answer is read.
+    x = width * scale <= clientWidth ? (clientWidth - width * scale) / 2 : clientWidth - width * scale;
+    y = height * scale <= clientHeight ? (clientHeight - height * scale) / 2 : 0;
+    resize();
+  }
+
+  const down = (event: PointerEvent) => {
+    if (event.button !== 0 || (event.target as Element).closest(".spot, .reach")) return;
+    from = { x: event.clientX - x, y: event.clientY - y, pointer: event.pointerId };
+    frame.setPointerCapture(event.pointerId);
+  };
+  const drag = (event: PointerEvent) => {
+    if (!from || from.pointer !== event.pointerId) return;
+    [x, y] = [event.clientX - from.x, event.clientY - from.y];
+    move();
+  };
+  const up = () => { from = null; };
+  const wheel = (event: WheelEvent) => {
+    event.preventDefault();
+    const box = frame.getBoundingClientRect();
+    if (event.ctrlKey || event.metaKey) zoomAt(Math.exp(-event.deltaY / 300), event.clientX - box.left, event.clientY - box.top);
+    else { [x, y] = [x - event.deltaX - (event.shiftKey ? event.deltaY : 0), y - (event.shiftKey ? 0 : event.deltaY)]; move(); }
+  };
+  const listeners: [string, (event: never) => void][] = [["pointerdown", down], ["pointermove", drag], ["pointerup", up], ["pointercancel", up], ["wheel", wheel]];
+  for (const [name, listener] of listeners) frame.addEventListener(name, listener as EventListener, { passive: false });
+  const watcher = new ResizeObserver(fit);
+  watcher.observe(frame);
+
+  return {
+    fit,
+    zoom: factor => zoomAt(factor, frame.clientWidth / 2, frame.clientHeight / 2),
+    show(atX, atY) {
+      const [left, top, margin] = [atX * scale + x, atY * scale + y, 40];
+      x += Math.max(0, margin - left) - Math.max(0, left - frame.clientWidth + margin);
+      y += Math.max(0, margin - top) - Math.max(0, top - frame.clientHeight + margin);
+      move();
+    },
+    stop() {
+      watcher.disconnect();
+      for (const [name, listener] of listeners) frame.removeEventListener(name, listener as EventListener);
+    },
+  };
+}
