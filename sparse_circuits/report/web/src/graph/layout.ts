@@ -6,8 +6,9 @@ import { headOf, isStream, kindOf, layerOf, partOf } from "../names";
 import { isInner, type Unrolled } from "./unroll";
 import { visible } from "../numbers";
 
+export const LEFT = 118;
 export const PITCH = 38, PILL = 32, PILL_HEIGHT = 18;
-const ROW = 54, GAP = 30, COLUMN_GAP = 46, LEFT = 96, TOP = 40, BOTTOM = 64, HEAD_GAP = 16;
+const ROW = 46, GAP = 20, COLUMN_GAP = 44, TOP = 28, BOTTOM = 66, HEAD_GAP = 16;
 
 export interface Place { x: number; y: number }
 export interface Column { token: number; x: number; width: number; skipped: number }
@@ -34,10 +35,10 @@ function rowsOf(circuit: Circuit, plane: Unrolled): { y: Map<string, number>; ba
     if (i) next += rows[i - 1].split(" ")[0] === name ? ROW : ROW + GAP;
     y.set(row, next);
     const band = bands.at(-1);
-    if (band?.name === name) band.height = next - band.y + PILL_HEIGHT + 12;
-    else bands.push({ name, y: next - PILL_HEIGHT / 2 - 12, height: PILL_HEIGHT + 24 });
+    const margin = PILL_HEIGHT / 2 + 10;
+    if (band?.name === name) band.height = next - band.y + margin;
+    else bands.push({ name, y: next - margin, height: 2 * margin });
   });
-  for (const band of bands) band.height = Math.max(band.height, PILL_HEIGHT + 24);
   return { y, bands, height: next };
 }
 

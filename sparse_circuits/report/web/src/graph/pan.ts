@@ -4,12 +4,16 @@ export interface Pan { fit(): void; zoom(factor: number): void; show(x: number, 
 
 const SMALLEST = 0.25, LARGEST = 2.5;
 
-export function pan(frame: HTMLElement, picture: SVGSVGElement): Pan {
+// The labels of the rows follow up and down, and stay at the left.
+export function pan(frame: HTMLElement, picture: SVGSVGElement, labels: SVGSVGElement): Pan {
   const size = () => picture.viewBox.baseVal;
   let [x, y, scale] = [0, 0, 1], from: { x: number; y: number; pointer: number } | null = null;
-  const move = () => { picture.style.transform = `translate(${x}px, ${y}px)`; };
+  const move = () => { picture.style.transform = `translate(${x}px, ${y}px)`; labels.style.transform = `translateY(${y}px)`; };
   // The size, unlike a scale in the transform, keeps text sharp.
-  const resize = () => { picture.setAttribute("width", String(size().width * scale)); picture.setAttribute("height", String(size().height * scale)); move(); };
+  const resize = () => {
+    for (const each of [picture, labels]) { each.setAttribute("width", String(each.viewBox.baseVal.width * scale)); each.setAttribute("height", String(each.viewBox.baseVal.height * scale)); }
+    move();
+  };
 
   function zoomAt(factor: number, atX: number, atY: number): void {
     const next = Math.min(LARGEST, Math.max(SMALLEST, scale * factor));

@@ -1,37 +1,50 @@
-// Paths of the payload as lists of nodes, and which lines of a plane lie on one.
+// Paths of the payload as lists of nodes, and where in a plane they run.
 
 import type { Circuit, Num, OvPath } from "../payload/types";
 import type { Unrolled } from "./unroll";
-import { nameOf } from "../names";
 
-export interface ShownPath { id: string; kind: "ov" | "qk"; product: Num; ways: OvPath[]; text: string }
+export interface ShownPath { id: string; kind: "ov" | "qk"; product: Num; ways: OvPath[] }
 
 export function pathsOf(circuit: Circuit): ShownPath[] {
   if (!circuit.paths) return [];
-  const text = (way: OvPath) => way.nodes.map(node => nameOf(circuit.nodes[node])).join(" → ");
   return [
-    ...circuit.paths.ov.map((path, i): ShownPath => ({ id: `ov${i}`, kind: "ov", product: path.product, ways: [path], text: text(path) })),
-    ...circuit.paths.qk.map((path, i): ShownPath => ({ id: `qk${i}`, kind: "qk", product: path.product, ways: [path.query, path.key], text: `${text(path.query)} · ${text(path.key)}` })),
+    ...circuit.paths.ov.map((path, i): ShownPath => ({ id: `ov${i}`, kind: "ov", product: path.product, ways: [path] })),
+    ...circuit.paths.qk.map((path, i): ShownPath => ({ id: `qk${i}`, kind: "qk", product: path.product, ways: [path.query, path.key] })),
   ];
 }
 
-export interface OnPath { lines: Set<number>; spots: Set<number> }
+export interface OnPath {
+  lines: Set<number>;
+  spots: Set<number>;
+  // Whether every step of the path happens somewhere.
+  isWhole: boolean;
+}
 
-// Each step, at whatever token it happens; a path begins at the embedding of its first channel.
-export function along(path: ShownPath, plane: Unrolled, circuit: Circuit): OnPath {
-  const steps = new Set<string>();
-  for (const { nodes } of path.ways) {
-    nodes.slice(1).forEach((node, i) => steps.add(`${nodes[i]} ${node}`));
+// A step is a list of lines that would do, as ends: all tokens' instances of one, and either answer at the end.
+function stepsOf(path: ShownPath, circuit: Circuit): string[][] {
+  const logits = circuit.nodes.flatMap((node, i) => node.site === "logits" ? [i] : []);
+  const steps = path.ways.flatMap(({ nodes }) => {
     const embed = circuit.nodes.findIndex(node => node.site === "embed" && node.channel === circuit.nodes[nodes[0]].channel);
-    if (embed >= 0) steps.add(`${embed} ${nodes[0]}`);
-    if (path.kind === "ov") circuit.nodes.forEach((node, i) => { if (node.site === "logits") steps.add(`${nodes.at(-1)} ${i}`); });
-  }
-  if (path.kind === "qk") steps.add(`${path.ways[1].nodes.at(-1)} ${path.ways[0].nodes.at(-1)}`);
-  const found: OnPath = { lines: new Set(), spots: new Set() };
-  plane.lines.forEach((line, i) => {
-    if (!steps.has(`${plane.spots[line.from].node} ${plane.spots[line.to].node}`)) return;
-    found.lines.add(i);
-    found.spots.add(line.from).add(line.to);
+    return [...embed < 0 ? [] : [[`${embed} ${nodes[0]}`]], ...nodes.slice(1).map((node, i) => [`${nodes[i]} ${node}`])];
   });
+  const last = (way: number) => path.ways[way].nodes.at(-1);
+  return [...steps, path.kind === "ov" ? logits.map(logit => `${last(0)} ${logit}`) : [`${last(1)} ${last(0)}`]];
+}
+
+export function along(path: ShownPath, plane: Unrolled, circuit: Circuit): OnPath {
+  const found: OnPath = { lines: new Set(), spots: new Set(), isWhole: true };
+  const there = new Map<string, number[]>();
+  plane.lines.forEach((line, i) => {
+    const ends = `${plane.spots[line.from].node} ${plane.spots[line.to].node}`;
+    there.set(ends, [...there.get(ends) ?? [], i]);
+  });
+  for (const step of stepsOf(path, circuit)) {
+    const lines = step.flatMap(ends => there.get(ends) ?? []);
+    if (!lines.length) found.isWhole = false;
+    for (const i of lines) {
+      found.lines.add(i);
+      found.spots.add(plane.lines[i].from).add(plane.lines[i].to);
+    }
+  }
   return found;
 }

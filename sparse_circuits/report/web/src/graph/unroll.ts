@@ -2,6 +2,7 @@
 //
 // Backwards from the logits: a reader of the stream needs all writers of its channel at the same token, a written channel
 // the neurons or values that it has edges from, a value the tokens that its head attends to, and with them queries and keys.
+// What is zero at a token adds nothing there and is left out.
 
 import type { Prompt } from "../payload/prompt";
 import type { Circuit, Num } from "../payload/types";
@@ -88,11 +89,13 @@ export function unroll(circuit: Circuit, prompt: Prompt): Unrolled {
     for (const { kind, source, weight, effect } of into[node]) {
       const held = (at: number) => prompt.activation(source, at);
       if (!circuit.nodes[source].site.endsWith("attn.v")) {
+        if (!held(token)) continue;
         plane.line({ kind, from: need(source, token), to: place, weight, flow: known(weight) ? weight * held(token) : held(token), effect });
         continue;
       }
       const layer = layerOf(circuit.nodes[source].site), head = headOf(circuit.nodes[source], circuit);
       for (const [key, share] of attended(prompt.attention(layer, head, token))) {
+        if (!held(key)) continue;
         plane.line({ kind, from: need(source, key), to: place, weight, flow: known(weight) ? weight * held(key) * share : null, effect, share });
         if (!seen.has(`${head} ${key}`)) meet(layer, head, token, key);
         seen.add(`${head} ${key}`);
@@ -102,9 +105,14 @@ export function unroll(circuit: Circuit, prompt: Prompt): Unrolled {
   return plane.done();
 
   function meet(layer: number, head: number, query: number, key: number): void {
+    // A key whose query is outside meets a constant, and decides alone.
+    circuit.nodes.forEach(({ site, channel }, k) => {
+      if (site === `${layer}.attn.k` && Math.floor(channel / circuit.shape.d_head) === head && prompt.activation(k, key)) need(k, key);
+    });
     for (const [q, k] of meeting) {
       if (layerOf(circuit.nodes[q].site) !== layer || headOf(circuit.nodes[q], circuit) !== head) continue;
       const flow = prompt.activation(q, query) * prompt.activation(k, key) / Math.sqrt(circuit.shape.d_head);
+      if (!flow) continue;
       plane.line({ kind: "match", from: need(k, key), to: need(q, query), weight: null, flow, effect: null });
     }
   }
@@ -139,7 +147,7 @@ export function merged(circuit: Circuit, prompt: Prompt | null): Unrolled {
   return plane.done();
 }
 
-// The nodes that do nothing for this prompt's answer.
+// How many nodes do nothing for this prompt's answer.
 export const unreached = (circuit: Circuit, plane: Unrolled): number => {
   const reached = new Set(plane.spots.map(spot => spot.node));
   return circuit.nodes.filter((node, i) => !reached.has(i) && node.site !== "logits" && node.site !== "embed").length;

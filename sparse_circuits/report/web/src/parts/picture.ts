@@ -12,17 +12,28 @@ function standalone(picture: SVGSVGElement): string {
   const copy = picture.cloneNode(true) as SVGSVGElement;
   const originals = [picture, ...picture.querySelectorAll("*")], copies = [copy, ...copy.querySelectorAll("*")];
   copies.forEach((element, i) => {
-    const style = getComputedStyle(originals[i]);
-    element.setAttribute("style", SHOWN.map(name => `${name}:${style.getPropertyValue(name)}`).join(";"));
-    for (const name of ["class", "tabindex", "role", "aria-label"]) element.removeAttribute(name);
+    // What only catches the pointer is not drawn.
+    if (originals[i].classList.contains("reach")) return element.remove();
+    dress(element, originals[i]);
   });
-  copy.querySelectorAll("path").forEach((path, i) => { if (picture.querySelectorAll("path")[i].classList.contains("reach")) path.setAttribute("display", "none"); });
+  // The names of rows stand beside the picture.
+  for (const name of picture.parentElement?.querySelectorAll(".bands text") ?? []) {
+    const own = name.cloneNode(true) as Element;
+    dress(own, name);
+    copy.append(own);
+  }
   const { width, height } = picture.viewBox.baseVal;
   copy.setAttribute("xmlns", "http://www.w3.org/2000/svg");
   copy.setAttribute("width", String(width));
   copy.setAttribute("height", String(height));
   copy.setAttribute("style", `background:${getComputedStyle(document.body).backgroundColor}`);
   return new XMLSerializer().serializeToString(copy);
+}
+
+function dress(element: Element, original: Element): void {
+  const style = getComputedStyle(original);
+  element.setAttribute("style", SHOWN.map(name => `${name}:${style.getPropertyValue(name)}`).join(";"));
+  for (const name of ["class", "tabindex", "role", "aria-label"]) element.removeAttribute(name);
 }
 
 // A panel of text and tables, as a foreign object with the page's own style sheet.

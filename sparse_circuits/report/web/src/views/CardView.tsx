@@ -10,46 +10,44 @@ import { Panel } from "../parts/Panel";
 import { Table } from "../parts/Table";
 import { hideTip, showTip } from "../parts/tip";
 
-const CHANCE = Math.LN2, WIDTH = 560, HEIGHT = 30;
+const CHANCE = Math.LN2, WIDTH = 300, HEIGHT = 26, MOST = 1;
 
 export function CardView({ circuit }: { circuit: Circuit }) {
   if (!circuit.checks.length) return <><div class="title"><h2>{circuit.task}</h2></div><section class="panel"><p class="none">This circuit has no card: nothing was held against it yet. `sparse-circuits extract` writes one.</p></section></>;
-  const most = Math.max(1, ...circuit.checks.map(check => Math.min(4, check.high ?? check.loss ?? 0)));
   const drawn = new Set<Check>();
   return <>
     <div class="title"><h2>{circuit.task}</h2><p class={`verdict ${circuit.verdict.startsWith("holds") ? "holds" : "fails"}`}>{circuit.verdict}</p>
-      <p class="lede">Losses on {circuit.n_pairs} held-out pairs, in nats: 0 is always right, {decimal(CHANCE, 2)} is guessing, more is worse than guessing. Dots are means, bars 95 % intervals. A green zone is where the loss has to be.</p></div>
-    <div class="grid two">{CHAPTERS.map(chapter => {
+      <p class="lede">Losses on {circuit.n_pairs} held-out pairs, in nats: 0 is always right, {decimal(CHANCE, 2)} is guessing, more is worse than guessing. Dots are means, bars 95 % intervals. A green zone is where the loss has to be, an arrow a loss beyond the scale.</p></div>
+    <div class="masonry">{CHAPTERS.map(chapter => {
       const checks = circuit.checks.filter(chapter.holds);
       checks.forEach(check => drawn.add(check));
-      return checks.length > 0 && <Panel title={chapter.title} about={chapter.about} data={() => checks}>{checks.map(check => <Row check={check} most={most} />)}<Axis most={most} /></Panel>;
+      return checks.length > 0 && <Panel title={chapter.title} about={chapter.about} data={() => checks}>{checks.map(check => <Row check={check} />)}<Axis /></Panel>;
     })}
-    {circuit.checks.some(check => !drawn.has(check)) && <Panel title="More" data={() => circuit.checks}>{circuit.checks.filter(check => !drawn.has(check)).map(check => <Row check={check} most={most} />)}<Axis most={most} /></Panel>}
+    {circuit.checks.some(check => !drawn.has(check)) && <Panel title="More" data={() => circuit.checks}>{circuit.checks.filter(check => !drawn.has(check)).map(check => <Row check={check} />)}<Axis /></Panel>}
     <Inside circuit={circuit} /></div>
   </>;
 }
 
-const scaleOf = (most: number) => scaleLinear([0, most], [8, WIDTH - 8]).clamp(true);
+const x = scaleLinear([0, MOST], [8, WIDTH - 12]).clamp(true);
 
-function Row({ check, most }: { check: Check; most: number }) {
-  const x = scaleOf(most), isBad = fails(check), bound = check.at_most ?? check.at_least;
+function Row({ check }: { check: Check }) {
+  const isBad = fails(check), bound = check.at_most ?? check.at_least;
   const limit = known(check.at_most) ? `at most ${check.at_most}` : known(check.at_least) ? `at least ${check.at_least}` : "";
   return <div class="check"><div><b>{nameOfCheck(check)}</b><span class="muted">{aboutCheck(check)}</span></div>
-    <svg class="picture" viewBox={`0 0 ${WIDTH} ${HEIGHT}`} preserveAspectRatio="none" role="img" aria-label={`${nameOfCheck(check)}: loss ${decimal(check.loss)}, ${decimal(check.low)} to ${decimal(check.high)}; ${limit}`}
+    <svg class="picture" viewBox={`0 0 ${WIDTH} ${HEIGHT}`} role="img" aria-label={`${nameOfCheck(check)}: loss ${decimal(check.loss)}, ${decimal(check.low)} to ${decimal(check.high)}; ${limit}`}
       onPointerMove={event => showTip(event, <><b>{decimal(check.loss)}</b> ({decimal(check.low)} to {decimal(check.high)})<div>{percent(check.accuracy, 1)} of prompts right</div><div class="muted">{check.about}{check.n_draws > 1 && `, ${check.n_draws} draws`}</div></>)} onPointerLeave={hideTip}>
       {known(check.at_most) && <rect class="zone" x="0" width={x(check.at_most)} y="3" height={HEIGHT - 6} />}
       {known(check.at_least) && <rect class="zone" x={x(check.at_least)} width={WIDTH - x(check.at_least)} y="3" height={HEIGHT - 6} />}
       <line class="chance" x1={x(CHANCE)} x2={x(CHANCE)} y1="0" y2={HEIGHT} />
       {known(bound) && <line class="bound" x1={x(bound)} x2={x(bound)} y1="2" y2={HEIGHT - 2} />}
       {known(check.low) && known(check.high) && <rect class={`interval ${isBad ? "bad" : ""}`} x={x(check.low)} width={Math.max(2, x(check.high) - x(check.low))} y={HEIGHT / 2 - 3} height="6" rx="3" />}
-      {known(check.loss) && <circle class={`dot ${isBad ? "bad" : ""}`} cx={x(check.loss)} cy={HEIGHT / 2} r="6" />}
+      {known(check.loss) && (check.loss > MOST ? <path class={`dot ${isBad ? "bad" : ""}`} d={`M${WIDTH - 16} ${HEIGHT / 2 - 6}l12 6l-12 6z`} /> : <circle class={`dot ${isBad ? "bad" : ""}`} cx={x(check.loss)} cy={HEIGHT / 2} r="5" />)}
     </svg>
     <span class="number">{decimal(check.loss)}</span><span class={limit ? isBad ? "fails" : "holds" : "muted"}>{limit}</span></div>;
 }
 
-function Axis({ most }: { most: number }) {
-  const x = scaleOf(most);
-  return <div class="check axis"><div /><svg class="picture" viewBox={`0 0 ${WIDTH} 16`} aria-hidden="true">{[0, 0.2, ...[1, 2, 3, 4].filter(tick => tick <= most)].map(tick => <text x={x(tick)} y="12" text-anchor="middle">{tick}</text>)}<text x={x(CHANCE)} y="12" text-anchor="middle">guessing</text></svg><span /><span /></div>;
+function Axis() {
+  return <div class="check axis"><div /><svg class="picture" viewBox={`0 0 ${WIDTH} 16`} aria-hidden="true">{[0, 0.2, 0.5, 1].map(tick => <text x={x(tick)} y="12" text-anchor="middle">{tick}</text>)}<text x={x(CHANCE)} y="12" text-anchor="middle">guess</text></svg><span /><span /></div>;
 }
 
 function Inside({ circuit }: { circuit: Circuit }) {

@@ -39,17 +39,17 @@ export function CircuitView({ circuit }: { circuit: Circuit }) {
     <div class="workbench">
       <div class="main">
         <Panel title="Circuit" name={`${circuit.task}-circuit`} data={() => ({ ...circuit, activations: undefined, attention: undefined })} class="board"
-          tools={<span class="tools left"><button type="button" onClick={() => control.current?.zoom(1.25)} aria-label="Larger">＋</button><button type="button" onClick={() => control.current?.zoom(0.8)} aria-label="Smaller">−</button><button type="button" onClick={() => control.current?.fit()}>Fit</button>
+          tools={<span class="tools left"><button type="button" onClick={() => control.current?.zoom(1.25)} aria-label="Larger">+</button><button type="button" onClick={() => control.current?.zoom(0.8)} aria-label="Smaller">−</button><button type="button" onClick={() => control.current?.fit()}>Fit</button>
             <button type="button" disabled={!canUndo.value} onClick={undo} title="Undo (Ctrl Z)">Undo</button></span>}>
           <PlaneView circuit={circuit} plane={plane} prompt={isMerged ? null : here} control={control} onNode={onNode} onEdge={(source, target) => { if (isEditing.value) toggleCut(source, target); }}
             look={{ meaning, threshold, node, pinned, found: found.value, labels: notes.value.labels, traced, gone: gone.value }} />
           <Legend />
-          {left > 0 && !isMerged && <p class="foot">{left} {left === 1 ? "node does" : "nodes do"} nothing for the answer to this prompt and {left === 1 ? "is" : "are"} not drawn: “all tokens as one” shows {left === 1 ? "it" : "them"}.</p>}
+          {left > 0 && !isMerged && <p class="foot">{left} of the circuit's nodes {left === 1 ? "is" : "are"} silent here or not looked at, and not drawn; “all tokens as one” shows every node.</p>}
         </Panel>
         {here && <Answer />}
         <Pinned circuit={circuit} />
         {payload.value.live && <Try circuit={circuit} />}
-        <PathList circuit={circuit} />
+        <PathList circuit={circuit} plane={plane} />
       </div>
       <aside class="side">{place >= 0 ? <NodeCard circuit={circuit} place={place} /> : <Guide circuit={circuit} />}</aside>
     </div>
@@ -79,7 +79,7 @@ function Guide({ circuit }: { circuit: Circuit }) {
     <p>Tokens run from left to right, the model's sublayers from bottom to top. Each <b>grey wire</b> is one channel of the residual stream at one token; it keeps its number all the way up.</p>
     <p>A <b>pill</b> is a node: a channel that a sublayer reads or writes, a neuron, or a head's query (q), key (k) or value (v). The dotted ones at the ends are the embedding and the two answers.</p>
     <p>A <b>line</b> is one exact weight, blue above zero and orange below, as thick as it is large. Lines from one token to another are attention: from the token that is looked at to the one that looks.</p>
-    <p>Only what the answer to this prompt is made of is drawn, and of each head the keys that it looks at most.</p>
+    <p>Only what the answer to this prompt is made of is drawn: nodes that are zero at a token are left out there, and of each head the keys that it looks at most are shown. Pills are tinted by their activation.</p>
     <p><b>Select a node</b> to see what it reads and writes, when it is active, and what it means to the whole model. Press <kbd>?</kbd> for the keys.</p>
     {notes.value.groups.length > 0 && <><h4>Groups</h4><ul class="groups">{notes.value.groups.map(group => <li><b>{group.name}</b> {group.nodes.map(each => <button type="button" class="chip" onClick={() => selectNode(each)}>{notes.value.labels[each] ?? each}</button>)}</li>)}</ul></>}
     <div class="row"><button type="button" onClick={() => download(JSON.stringify(asFile(), null, 1), `${circuit.task}.notes.json`)} title="Notes.load reads this file; circuit.with_notes(...).save(...) puts it into the circuit's">Download labels and groups</button>

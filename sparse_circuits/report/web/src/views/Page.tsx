@@ -2,6 +2,7 @@
 
 import { circuit, openCircuit, payload, session, change, type View } from "../session";
 import { isHelpOpen, KEYS, toggleTheme } from "../keys";
+import { query } from "../search";
 import { Message, copy } from "../parts/message";
 import { Tip } from "../parts/tip";
 import { BridgeView } from "./BridgeView";
@@ -21,6 +22,7 @@ export function Page() {
       <span class="brand">{data.run?.name ?? "sparse_circuits"}</span>
       <span class="tabs">{VIEWS.map(([key, title]) => <button type="button" aria-current={view === key ? "page" : undefined} onClick={() => change({ view: key })}>{title}</button>)}</span>
       {data.circuits.length > 0 && (view === "circuit" || view === "card") && <label class="pick">Circuit <select value={session.value.circuit} onChange={event => openCircuit(Number(event.currentTarget.value), view)}>{data.circuits.map((each, i) => <option value={i}>{each.task}</option>)}</select></label>}
+      {view === "circuit" && <label class="pick">Find <input id="search" type="search" value={query.value} placeholder="node, label or group" title="Press / to come here, Enter for the next" onInput={event => { query.value = event.currentTarget.value; }} /></label>}
       <span class="right">
         {data.live && <span class="badge known">model is live</span>}
         <button type="button" onClick={() => copy(location.href)} title="The address holds everything that you have chosen">Copy link</button>

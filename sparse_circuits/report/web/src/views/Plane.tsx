@@ -5,7 +5,7 @@ import type { Ref } from "preact";
 import type { Circuit } from "../payload/types";
 import type { Prompt } from "../payload/prompt";
 import type { Meaning } from "../session";
-import { layoutOf, logitWidth, PILL, PILL_HEIGHT, type Layout, type Place } from "../graph/layout";
+import { LEFT, layoutOf, logitWidth, PILL, PILL_HEIGHT, type Layout, type Place } from "../graph/layout";
 import type { Line, LineKind, Unrolled } from "../graph/unroll";
 import { pan, type Pan } from "../graph/pan";
 import { isEnd, isHead, kindOf, nameOf, partOf } from "../names";
@@ -39,7 +39,7 @@ interface Props {
 }
 
 const MEANINGS: Record<Meaning, (line: Line) => Maybe> = { weight: line => line.weight, flow: line => line.flow, effect: line => line.effect };
-const N_LABELLED = 48;
+const N_LABELLED = 40;
 const WORDS: Record<LineKind, string> = { edge: "weight of the circuit", readout: "weight of the unembedding, last norm's gain included", stream: "carried by the residual stream", match: "query and key meet in the head's score" };
 
 export const valueOf = (line: Line, meaning: Meaning): Maybe => MEANINGS[meaning](line);
@@ -52,12 +52,14 @@ function strengths(plane: Unrolled, meaning: Meaning): number[] {
 }
 
 export function PlaneView({ circuit, plane, prompt, look, onNode, onEdge, control }: Props) {
-  const frame = useRef<HTMLDivElement>(null), picture = useRef<SVGSVGElement>(null), moved = useRef<Pan | null>(null);
+  const frame = useRef<HTMLDivElement>(null), picture = useRef<SVGSVGElement>(null), bands = useRef<SVGSVGElement>(null), moved = useRef<Pan | null>(null);
   const isTokens = prompt !== null && plane.tokens.some(token => token > 0);
   const layout = useMemo(() => layoutOf(circuit, plane, isTokens ? prompt.tokens : null), [circuit, plane]);
   const strength = useMemo(() => strengths(plane, look.meaning), [plane, look.meaning]);
+  // Each node on its own scale, over the whole prompt.
+  const tint = useMemo(() => isTokens ? circuit.nodes.map((_, i) => Math.max(0, ...prompt.activations(i).map(Math.abs))) : [], [circuit, prompt, isTokens]);
   useEffect(() => {
-    const found = pan(frame.current as HTMLElement, picture.current as SVGSVGElement);
+    const found = pan(frame.current as HTMLElement, picture.current as SVGSVGElement, bands.current as SVGSVGElement);
     moved.current = found;
     if (control && typeof control === "object") control.current = found;
     found.fit();
@@ -75,7 +77,8 @@ export function PlaneView({ circuit, plane, prompt, look, onNode, onEdge, contro
   const near = new Set(look.traced ? look.traced.spots : [...selected, ...plane.lines.flatMap((line, i) => isActive(i) ? [line.from, line.to] : [])]);
   const linked = new Set(plane.lines.flatMap((line, i) => line.kind !== "stream" && isShown(i) ? [line.from, line.to] : []));
   const isFocused = near.size > 0;
-  const labelled = plane.lines.flatMap((line, i) => line.kind !== "stream" && isShown(i) && (isActive(i) || !isFocused && plane.lines.length <= N_LABELLED) ? [i] : []);
+  const weighed = plane.lines.flatMap((line, i) => (line.kind === "edge" || line.kind === "readout") && isShown(i) ? [i] : []);
+  const labelled = isFocused ? weighed.filter(isActive) : weighed.length <= N_LABELLED ? weighed : [];
 
   const keyed = (event: KeyboardEvent, i: number) => {
     const step = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] }[event.key];
@@ -103,21 +106,24 @@ export function PlaneView({ circuit, plane, prompt, look, onNode, onEdge, contro
         const width = node.site === "logits" ? logitWidth(i, plane, circuit) : PILL;
         const classes = ["spot", isEnd(node) && "end", selected.has(i) && "selected", near.has(i) && "near", look.pinned.includes(name) && "pinned", look.gone.nodes.has(name) && "gone",
           look.found && (look.found.has(name) ? "found" : "unfound"), look.kinds?.get(spot.node)].filter(Boolean).join(" ");
+        const largest = tint[spot.node] ?? 0;
         const held = isTokens && node.site !== "logits" ? prompt.activation(spot.node, spot.token) : null;
         return <g class={classes} data-spot={i} data-node={name} tabIndex={i === 0 ? 0 : -1} role="button" aria-pressed={selected.has(i)} aria-label={look.labels[name] ? `${name}, ${look.labels[name]}` : name}
           transform={`translate(${layout.at[i].x} ${layout.at[i].y})`} onClick={() => onNode(name)} onKeyDown={event => keyed(event, i)}
           onPointerMove={event => showTip(event, <><b>{name}</b>{look.labels[name] && <div>“{visible(look.labels[name], 80)}”</div>}
             {isTokens && <div>at token <span class="token">{visible(prompt.tokens[spot.token])}</span></div>}{held !== null && <div>activation {signed(held)}</div>}{known(node.without) && <div>loss without it {decimal(node.without)}</div>}</>)} onPointerLeave={hideTip}>
           <rect x={-width / 2} y={-PILL_HEIGHT / 2} width={width} height={PILL_HEIGHT} rx={isHead(node.site) ? 4 : PILL_HEIGHT / 2} />
+          {held !== null && <rect class="tint" x={-width / 2} y={-PILL_HEIGHT / 2} width={width} height={PILL_HEIGHT} rx={isHead(node.site) ? 4 : PILL_HEIGHT / 2} style={{ fill: heat(0.6 * held, largest) }} />}
           <text text-anchor="middle" y="3.5">{node.site === "logits" ? visible(node.text ?? "", 14) : isHead(node.site) ? `${partOf(node.site)}${node.channel}` : node.channel}</text>
           {look.labels[name] && <text class="note" text-anchor="middle" y={-PILL_HEIGHT / 2 - 3}>{visible(look.labels[name], 14)}</text>}
         </g>;
       })}
       {labelled.map(i => {
-        const line = plane.lines[i], value = valueOf(line, look.meaning), [x, y] = middle(layout, line);
+        const line = plane.lines[i], value = valueOf(line, look.meaning), [x, y] = middle(layout, line, isFocused && !look.traced ? selected : null);
         return known(value) && <text class={`number ${signOf(value)}`} x={x} y={y} text-anchor="middle">{signed(value, 2)}</text>;
       })}
     </svg>
+    <svg ref={bands} class="bands" viewBox={`0 0 ${LEFT} ${layout.height}`} aria-hidden="true">{layout.bands.map(band => <text x="14" y={band.y + band.height / 2 + 4}>{bandName(band.name)}</text>)}</svg>
   </div>;
 }
 
@@ -133,7 +139,7 @@ function Ground({ layout, prompt, look, circuit }: { layout: Layout; prompt: Pro
   const chosen = prompt && look.node ? circuit.nodes.findIndex(node => nameOf(node) === look.node) : -1;
   const values = prompt && chosen >= 0 ? prompt.activations(chosen) : [], largest = Math.max(...values.map(Math.abs), 1e-9);
   return <>
-    {layout.bands.map((band, i) => <g class="band"><rect class={i % 2 ? "odd" : ""} x="0" y={band.y} width={layout.width} height={band.height} /><text x="14" y={band.y + band.height / 2 + 4}>{bandName(band.name)}</text></g>)}
+    {layout.bands.map((band, i) => <rect class={`band ${i % 2 ? "odd" : ""}`} x="-4000" y={band.y} width={layout.width + 8000} height={band.height} />)}
     {layout.columns.map(column => <g class="column">
       {prompt && <>
         <rect class="text" x={column.x - 4} width={column.width + 8} y={layout.bottom + 22} height="24" rx="5" style={values.length ? { fill: heat(values[column.token], largest) } : undefined} />
@@ -176,10 +182,12 @@ function curve(layout: Layout, plane: Unrolled, line: Line): string {
   return `M${from.x} ${y1}C${from.x} ${y1 - bend} ${to.x} ${y2 + bend} ${to.x} ${y2}`;
 }
 
-function middle(layout: Layout, line: Line): [number, number] {
+// At the end away from the selected node, where its lines have parted.
+function middle(layout: Layout, line: Line, selected: Set<number> | null): [number, number] {
   const from = layout.at[line.from], to = layout.at[line.to];
-  // Nearer to the target, where lines of one source have parted.
-  return [from.x + (to.x - from.x) * 0.56, from.y + (to.y - from.y) * 0.54 + 3 + (line.kind === "match" ? 24 : 0)];
+  if (selected?.has(line.from)) return [to.x, to.y + PILL_HEIGHT / 2 + 12];
+  if (selected?.has(line.to)) return [from.x, from.y - PILL_HEIGHT / 2 - 4];
+  return [(from.x + to.x) / 2, (from.y + to.y) / 2 + 3];
 }
 
 function nearest(at: Place[], here: number, dx: number, dy: number): number {

@@ -1,10 +1,8 @@
 // What the picture shows: which prompt, what lines stand for, from what size on.
 
-import { change, session, type Meaning } from "../session";
-import { payload } from "../session";
+import { change, payload, session, type Meaning } from "../session";
 import type { Circuit } from "../payload/types";
 import { percent } from "../numbers";
-import { query } from "../search";
 
 const MEANINGS: Record<Meaning, string> = { weight: "weight", flow: "weight × activation", effect: "loss without it" };
 
@@ -19,6 +17,5 @@ export function Toolbar({ circuit }: { circuit: Circuit }) {
     </>}
     <label>Lines show <select value={meaning} onChange={event => change({ meaning: event.currentTarget.value as Meaning })}>{Object.entries(MEANINGS).map(([value, text]) => <option value={value}>{text}</option>)}</select></label>
     <label title="Hide lines below this share of the largest">At least <input type="range" min="0" max="1" step="0.01" value={threshold} onInput={event => change({ threshold: Number(event.currentTarget.value) })} /> <output>{percent(threshold, 0)}</output></label>
-    <label class="search">Find <input id="search" type="search" value={query.value} placeholder="node, label or group ( / )" onInput={event => { query.value = event.currentTarget.value; }} /></label>
   </div>;
 }
