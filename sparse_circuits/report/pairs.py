@@ -1,4 +1,4 @@
-"""What a circuit does on held-out pairs of its task: 16 of them, both prompts, token by token.
+"""What a circuit does on held-out pairs of its task: 16 of them (fewer long ones), both prompts, token by token.
 
 pairs        [{tokens, answers, circuit, model}]
              tokens: one list of places in the payload's `texts` for each prompt, positive first
@@ -15,6 +15,7 @@ attention    [{layer, head, shares}] for every head with a node of the circuit, 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import accumulate
 from typing import Any
 
 import torch
@@ -35,11 +36,15 @@ from sparse_circuits.tasks import PairBatch
 from sparse_circuits.tasks.encode import EncodedPair, collate
 
 N_PAIRS = 16
+N_SHARES = 400_000
+"""Attention weights kept of a head: prompts so long that all pairs have more make it fewer pairs."""
 
 
 def held_out_pairs(circuit: Circuit) -> list[EncodedPair]:
-    """Return the first held-out pairs of the circuit's task; none where it is not one of the project's own."""
-    return example_pairs(circuit.task, circuit.tokenizer, n_pairs=N_PAIRS, max_tokens=circuit.model.config.n_ctx)
+    """Return the first held-out pairs of the circuit's task, at least one; none where it is not one of the project's own."""
+    pairs = example_pairs(circuit.task, circuit.tokenizer, n_pairs=N_PAIRS, max_tokens=circuit.model.config.n_ctx)
+    n_shares = accumulate(len(pair.positive) ** 2 for pair in pairs)  # of both prompts, each half of a square
+    return [pair for number, (pair, n) in enumerate(zip(pairs, n_shares, strict=True)) if number == 0 or n <= N_SHARES]
 
 
 @torch.no_grad()

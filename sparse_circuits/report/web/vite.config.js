@@ -20,14 +20,14 @@ function inlined() {
       }
     },
     async closeBundle() {
-      await rename("build/index.html", process.env.PAGE ?? "../page.html");
+      await rename("build/asset/index.html", process.env.PAGE ?? "../page.html");
     },
   };
 }
 
 export default defineConfig({
   base: "./",
-  build: { outDir: "build", target: "es2022", assetsDir: "", cssCodeSplit: false, modulePreload: false, reportCompressedSize: false },
+  build: { outDir: "build/asset", target: "es2022", assetsDir: "", cssCodeSplit: false, modulePreload: false, reportCompressedSize: false },
   oxc: { jsx: { runtime: "automatic", importSource: "preact" } },
   plugins: [inlined()],
 });

@@ -1,17 +1,19 @@
-// Dragging and zooming a picture. Only the transform of a layer of its own moves, so that nothing is drawn again on the way.
+// Dragging and zooming a picture. Only the box around it moves, which is a layer of its own: nothing is drawn again on the way
+// (moving the SVG itself, browsers do draw it again).
 
 export interface Pan { fit(): void; zoom(factor: number): void; show(x: number, y: number): void; stop(): void }
 
-const SMALLEST = 0.25, LARGEST = 2.5;
+const SMALLEST = 0.25, LARGEST = 2.5, LOWEST = 300;
 
-// The labels of the rows follow up and down, and stay at the left.
-export function pan(frame: HTMLElement, picture: SVGSVGElement, labels: SVGSVGElement): Pan {
+// The frame's rows follow up and down, and stay at the left.
+export function pan(frame: HTMLElement, picture: SVGSVGElement): Pan {
+  const rows = [...frame.querySelectorAll<SVGSVGElement>(".rows")], mover = picture.parentElement as HTMLElement;
   const size = () => picture.viewBox.baseVal;
   let [x, y, scale] = [0, 0, 1], from: { x: number; y: number; pointer: number } | null = null;
-  const move = () => { picture.style.transform = `translate(${x}px, ${y}px)`; labels.style.transform = `translateY(${y}px)`; };
+  const move = () => { mover.style.transform = `translate(${x}px, ${y}px)`; for (const row of rows) row.style.transform = `translateY(${y}px)`; };
   // The size, unlike a scale in the transform, keeps text sharp.
   const resize = () => {
-    for (const each of [picture, labels]) { each.setAttribute("width", String(each.viewBox.baseVal.width * scale)); each.setAttribute("height", String(each.viewBox.baseVal.height * scale)); }
+    for (const each of [picture, ...rows]) { each.setAttribute("width", String(each.viewBox.baseVal.width * scale)); each.setAttribute("height", String(each.viewBox.baseVal.height * scale)); }
     move();
   };
 
@@ -23,9 +25,13 @@ export function pan(frame: HTMLElement, picture: SVGSVGElement, labels: SVGSVGEl
   }
 
   function fit(): void {
-    const { clientWidth, clientHeight } = frame, { width, height } = size();
+    frame.style.maxHeight = "";
+    const { clientWidth, clientHeight: highest } = frame, { width, height } = size();
     if (!clientWidth || !width) return;
-    scale = Math.min(1.15, Math.max(0.62, Math.min(clientWidth / width, clientHeight / height)));
+    scale = Math.min(1.15, Math.max(0.62, Math.min(clientWidth / width, highest / height)));
+    // A low picture needs no high frame.
+    const clientHeight = Math.min(highest, Math.max(LOWEST, height * scale));
+    frame.style.maxHeight = `${clientHeight + 2}px`;
     // What does not fit shows its end, where the answer is read.
     x = width * scale <= clientWidth ? (clientWidth - width * scale) / 2 : clientWidth - width * scale;
     y = height * scale <= clientHeight ? (clientHeight - height * scale) / 2 : 0;
@@ -51,7 +57,8 @@ export function pan(frame: HTMLElement, picture: SVGSVGElement, labels: SVGSVGEl
   };
   const listeners: [string, (event: never) => void][] = [["pointerdown", down], ["pointermove", drag], ["pointerup", up], ["pointercancel", up], ["wheel", wheel]];
   for (const [name, listener] of listeners) frame.addEventListener(name, listener as EventListener, { passive: false });
-  const watcher = new ResizeObserver(fit);
+  let fitted = 0;
+  const watcher = new ResizeObserver(() => { if (frame.clientWidth !== fitted) { fitted = frame.clientWidth; fit(); } });
   watcher.observe(frame);
 
   return {

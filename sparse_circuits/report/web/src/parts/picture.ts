@@ -16,11 +16,11 @@ function standalone(picture: SVGSVGElement): string {
     if (originals[i].classList.contains("reach")) return element.remove();
     dress(element, originals[i]);
   });
-  // The names of rows stand beside the picture.
-  for (const name of picture.parentElement?.querySelectorAll(".bands text") ?? []) {
-    const own = name.cloneNode(true) as Element;
-    dress(own, name);
-    copy.append(own);
+  // The rows and their names lie behind and before the picture.
+  for (const row of picture.closest(".frame")?.querySelectorAll(".rows > *") ?? []) {
+    const own = row.cloneNode(true) as Element;
+    dress(own, row);
+    if (row.tagName === "rect") copy.prepend(own); else copy.append(own);
   }
   const { width, height } = picture.viewBox.baseVal;
   copy.setAttribute("xmlns", "http://www.w3.org/2000/svg");

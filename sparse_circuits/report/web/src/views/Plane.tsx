@@ -1,7 +1,7 @@
 // The picture of a circuit: tokens from left to right, sublayers from bottom to top, channels of the stream as vertical wires.
 
 import { useEffect, useMemo, useRef } from "preact/hooks";
-import type { Ref } from "preact";
+import type { ComponentChildren, Ref } from "preact";
 import type { Circuit } from "../payload/types";
 import type { Prompt } from "../payload/prompt";
 import type { Meaning } from "../session";
@@ -52,14 +52,14 @@ function strengths(plane: Unrolled, meaning: Meaning): number[] {
 }
 
 export function PlaneView({ circuit, plane, prompt, look, onNode, onEdge, control }: Props) {
-  const frame = useRef<HTMLDivElement>(null), picture = useRef<SVGSVGElement>(null), bands = useRef<SVGSVGElement>(null), moved = useRef<Pan | null>(null);
+  const frame = useRef<HTMLDivElement>(null), picture = useRef<SVGSVGElement>(null), moved = useRef<Pan | null>(null);
   const isTokens = prompt !== null && plane.tokens.some(token => token > 0);
   const layout = useMemo(() => layoutOf(circuit, plane, isTokens ? prompt.tokens : null), [circuit, plane]);
   const strength = useMemo(() => strengths(plane, look.meaning), [plane, look.meaning]);
   // Each node on its own scale, over the whole prompt.
   const tint = useMemo(() => isTokens ? circuit.nodes.map((_, i) => Math.max(0, ...prompt.activations(i).map(Math.abs))) : [], [circuit, prompt, isTokens]);
   useEffect(() => {
-    const found = pan(frame.current as HTMLElement, picture.current as SVGSVGElement, bands.current as SVGSVGElement);
+    const found = pan(frame.current as HTMLElement, picture.current as SVGSVGElement);
     moved.current = found;
     if (control && typeof control === "object") control.current = found;
     found.fit();
@@ -93,8 +93,10 @@ export function PlaneView({ circuit, plane, prompt, look, onNode, onEdge, contro
     picture.current?.querySelector<SVGGElement>(`[data-spot="${i}"]`)?.focus({ preventScroll: true });
   };
 
+  const row = (children: ComponentChildren) => <svg class="rows" viewBox={`0 0 ${LEFT} ${layout.height}`} preserveAspectRatio="xMinYMin" aria-hidden="true">{children}</svg>;
   return <div class="frame" ref={frame}>
-    <svg ref={picture} class={`picture graph ${isFocused ? "focus" : ""}`} viewBox={`0 0 ${layout.width} ${layout.height}`} role="group" aria-label={`Graph of the circuit ${circuit.task}: arrow keys walk between nodes, Enter selects`}>
+    {row(layout.bands.map((band, i) => <rect class={`band ${i % 2 ? "odd" : ""}`} x="0" y={band.y} width="6000" height={band.height} />))}
+    <div class="mover"><svg ref={picture} class={`picture graph ${isFocused ? "focus" : ""}`} viewBox={`0 0 ${layout.width} ${layout.height}`} role="group" aria-label={`Graph of the circuit ${circuit.task}: arrow keys walk between nodes, Enter selects`}>
       <Ground layout={layout} prompt={isTokens ? prompt : null} look={look} circuit={circuit} />
       {layout.wires.map(wire => <line class="wire" x1={wire.x} x2={wire.x} y1={wire.y1} y2={wire.y2} />)}
       {plane.lines.map((line, i) => isShown(i) && (line.kind !== "stream" || isActive(i)) && <Link key={i} line={line} circuit={circuit} plane={plane} d={curve(layout, plane, line)} strength={strength[i]}
@@ -122,8 +124,8 @@ export function PlaneView({ circuit, plane, prompt, look, onNode, onEdge, contro
         const line = plane.lines[i], value = valueOf(line, look.meaning), [x, y] = middle(layout, line, isFocused && !look.traced ? selected : null);
         return known(value) && <text class={`number ${signOf(value)}`} x={x} y={y} text-anchor="middle">{signed(value, 2)}</text>;
       })}
-    </svg>
-    <svg ref={bands} class="bands" viewBox={`0 0 ${LEFT} ${layout.height}`} aria-hidden="true">{layout.bands.map(band => <text x="14" y={band.y + band.height / 2 + 4}>{bandName(band.name)}</text>)}</svg>
+    </svg></div>
+    {row(layout.bands.map(band => <text x="14" y={band.y + band.height / 2 + 4}>{bandName(band.name)}</text>))}
   </div>;
 }
 
@@ -139,7 +141,6 @@ function Ground({ layout, prompt, look, circuit }: { layout: Layout; prompt: Pro
   const chosen = prompt && look.node ? circuit.nodes.findIndex(node => nameOf(node) === look.node) : -1;
   const values = prompt && chosen >= 0 ? prompt.activations(chosen) : [], largest = Math.max(...values.map(Math.abs), 1e-9);
   return <>
-    {layout.bands.map((band, i) => <rect class={`band ${i % 2 ? "odd" : ""}`} x="-4000" y={band.y} width={layout.width + 8000} height={band.height} />)}
     {layout.columns.map(column => <g class="column">
       {prompt && <>
         <rect class="text" x={column.x - 4} width={column.width + 8} y={layout.bottom + 22} height="24" rx="5" style={values.length ? { fill: heat(values[column.token], largest) } : undefined} />
