@@ -30,7 +30,7 @@ from sparse_circuits.report.payload import circuit_payload
 from sparse_circuits.run import write_json
 from sparse_circuits.subject import samples_of
 from sparse_circuits.tasks import TASKS
-from tests.report.small import small_circuit, small_model, small_run, small_tokenizer
+from tests.report.small import MODEL, small_circuit, small_model, small_run, small_tokenizer
 
 SCRIPT = "</script><script>window.broken = true</script><img src=x onerror='window.broken = true'>"
 
@@ -39,7 +39,7 @@ def write_pages(folder: Path, names: Sequence[str]) -> None:
     """Write the pages of these names."""
     torch.manual_seed(0)
     tokenizer = small_tokenizer()
-    model = small_model(tokenizer)
+    model = small_model(tokenizer, replace(MODEL, abs_topk=1.0))  # so that every node is active on every prompt
     pages: dict[str, Callable[[], dict[str, Any]]] = {
         "run": lambda: run(folder, model, tokenizer),
         "served": lambda: {**run(folder, model, tokenizer), "live": {}},

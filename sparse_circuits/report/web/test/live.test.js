@@ -29,7 +29,7 @@ before(async () => {
   page = browser.page;
   await page.context().unrouteAll();
   await page.context().route(/^(https?|wss?):/, route => new URL(route.request().url()).hostname === "127.0.0.1" ? route.continue() : route.abort());
-  await openPage(page, `http://127.0.0.1:${server.address().port}/${TOKEN}/#view=circuit&merged=true`);
+  await openPage(page, `http://127.0.0.1:${server.address().port}/${TOKEN}/#view=circuit&circuit=1&merged=true`);
 });
 after(async () => { await browser?.close(); server?.close(); });
 
@@ -39,7 +39,7 @@ const run = async () => { await panel().locator("button", { hasText: /^Run$/ }).
 it("a prompt is answered by model and circuit", async () => {
   await panel().locator("textarea").fill("print('a");
   await run();
-  assert.deepEqual(asked, [{ verb: "run", circuit: 0, prompt: "print('a", interventions: [], cuts: [] }]);
+  assert.deepEqual(asked, [{ verb: "run", circuit: 1, prompt: "print('a", interventions: [], cuts: [] }]);
   assert.match(await panel().innerText(), /75\.00 % : 25\.00 %/);
 });
 
@@ -58,7 +58,7 @@ it("clicks ablate nodes and cut edges, and the answer moves", async () => {
 it("labels go to the circuit's file, and errors come back as sentences", async () => {
   await panel().locator("button", { hasText: "Save labels" }).click();
   await page.locator("#message", { hasText: "in the circuit's file" }).waitFor();
-  assert.deepEqual(asked.at(-1), { verb: "labels", circuit: 0, labels: { "1.attn.q[3]": "looks for quotes" }, groups: [{ name: "quotes", nodes: ["1.attn.q[3]", "1.attn.k[3]"] }] });
+  assert.deepEqual(asked.at(-1), { verb: "labels", circuit: 1, labels: { "1.attn.q[3]": "looks for quotes" }, groups: [{ name: "quotes", nodes: ["1.attn.q[3]", "1.attn.k[3]"] }] });
   await panel().locator("textarea").fill("too long");
   await panel().locator("button", { hasText: /^Run$/ }).click();
   assert.match(await panel().locator("[role=alert]").innerText(), /The prompt is too long/);

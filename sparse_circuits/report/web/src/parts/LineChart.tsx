@@ -39,7 +39,7 @@ export function LineChart({ title, axis, series, log, level }: Props) {
   };
   return <figure class="chart">
     <figcaption>{title}</figcaption>
-    <svg class="picture" viewBox={`0 0 ${SIZE.width} ${SIZE.height}`} tabIndex={0} role="img" aria-label={`${title} over ${axis}; arrow keys move the read-out`} onPointerMove={follow} onPointerLeave={() => setAt(null)} onKeyDown={walk}>
+    <svg class="picture" viewBox={`0 0 ${SIZE.width} ${SIZE.height}`} tabindex={0} role="img" aria-label={`${title} over ${axis}; arrow keys move the read-out`} onPointerMove={follow} onPointerLeave={() => setAt(null)} onKeyDown={walk}>
       {(log ? y.ticks(4).filter(tick => /^[125]/.test(tick.toExponential())) : y.ticks(4)).map(tick => <>
         <line class="rule" x1={SIZE.left} x2={SIZE.width - SIZE.right} y1={y(tick)} y2={y(tick)} />
         <text x={SIZE.left - 8} y={y(tick) + 4} text-anchor="end">{short(tick)}</text></>)}

@@ -15,7 +15,7 @@ const NONE = { nodes: new Set<string>(), cuts: new Set<string>() };
 
 export function CompareView({ payload }: { payload: Payload }) {
   const { circuits } = payload, { circuit, other, node, meaning, threshold } = session.value;
-  const left = circuits[circuit] ?? circuits[0], right = circuits[other] ?? circuits.find(each => each !== left);
+  const left = circuits[circuit] ?? circuits[0], right = circuits[other] !== left && circuits[other] || circuits.find(each => each !== left);
   const compared = useMemo(() => left && right ? compare(left, right) : null, [left, right]);
   const plane = useMemo(() => compared && merged(compared.union, null), [compared]);
   if (!left || !right || !compared || !plane) return <section class="panel"><p class="none">A comparison takes two circuits; this page has {circuits.length}.</p></section>;

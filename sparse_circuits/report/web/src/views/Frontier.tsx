@@ -22,7 +22,7 @@ export function Frontier({ circuits }: { circuits: Circuit[] }) {
     {x.ticks(4).filter(tick => /^[125]e/.test(tick.toExponential())).map(tick => <text x={x(tick)} y={SIZE.height - 22} text-anchor="middle">{short(tick)}</text>)}
     <text x={(SIZE.left + SIZE.width - SIZE.right) / 2} y={SIZE.height - 5} text-anchor="middle">edges</text><text x="6" y="12">loss</text>
     <line class="level" x1={SIZE.left} x2={SIZE.width - SIZE.right} y1={y(BOUND)} y2={y(BOUND)} /><text x={SIZE.width - SIZE.right} y={y(BOUND) - 5} text-anchor="end">must stay below</text>
-    {points.map(({ circuit, place, loss, low, high }, i) => <g class={`point ${circuit.verdict.startsWith("holds") ? "" : "hollow"}`} role="button" tabIndex={0} aria-label={`${circuit.task}: ${circuit.n_edges} edges, loss ${decimal(loss)}`}
+    {points.map(({ circuit, place, loss, low, high }, i) => <g class={`point ${circuit.verdict.startsWith("holds") ? "" : "hollow"}`} role="button" tabindex={0} aria-label={`${circuit.task}: ${circuit.n_edges} edges, loss ${decimal(loss)}`}
       onClick={() => openCircuit(place)} onKeyDown={event => { if (event.key === "Enter") openCircuit(place); }} onPointerMove={event => showTip(event, <><b>{circuit.task}</b><div>{circuit.n_edges} edges, {circuit.n_nodes} nodes</div><div>loss {decimal(loss)}, {decimal(low)} to {decimal(high)}</div></>)} onPointerLeave={hideTip}>
       <line x1={x(circuit.n_edges)} x2={x(circuit.n_edges)} y1={y(low)} y2={y(high)} /><circle cx={x(circuit.n_edges)} cy={y(loss)} r="5" />
       {points.length <= 8 && <text x={x(circuit.n_edges)} y={y(high) - 6 - 10 * (i % 2)} text-anchor="middle">{circuit.task}</text>}</g>)}

@@ -110,7 +110,7 @@ export function PlaneView({ circuit, plane, prompt, look, onNode, onEdge, contro
           look.found && (look.found.has(name) ? "found" : "unfound"), look.kinds?.get(spot.node)].filter(Boolean).join(" ");
         const largest = tint[spot.node] ?? 0;
         const held = isTokens && node.site !== "logits" ? prompt.activation(spot.node, spot.token) : null;
-        return <g class={classes} data-spot={i} data-node={name} tabIndex={i === 0 ? 0 : -1} role="button" aria-pressed={selected.has(i)} aria-label={look.labels[name] ? `${name}, ${look.labels[name]}` : name}
+        return <g class={classes} data-spot={i} data-node={name} tabindex={i === 0 ? 0 : -1} role="button" aria-pressed={selected.has(i)} aria-label={look.labels[name] ? `${name}, ${look.labels[name]}` : name}
           transform={`translate(${layout.at[i].x} ${layout.at[i].y})`} onClick={() => onNode(name)} onKeyDown={event => keyed(event, i)}
           onPointerMove={event => showTip(event, <><b>{name}</b>{look.labels[name] && <div>“{visible(look.labels[name], 80)}”</div>}
             {isTokens && <div>at token <span class="token">{visible(prompt.tokens[spot.token])}</span></div>}{held !== null && <div>activation {signed(held)}</div>}{known(node.without) && <div>loss without it {decimal(node.without)}</div>}</>)} onPointerLeave={hideTip}>
