@@ -8,6 +8,7 @@ import { fileURLToPath, pathToFileURL } from "node:url";
 const ROOT = join(dirname(fileURLToPath(import.meta.url)), "../../../..");
 export const DOCS = join(ROOT, "docs");
 const FOLDER = join(dirname(fileURLToPath(import.meta.url)), "../build/pages");
+export const SHOTS = join(FOLDER, "../shots");
 
 export function writePages(...names) {
   mkdirSync(FOLDER, { recursive: true });
