@@ -13,7 +13,10 @@ function inlined() {
         const tag = name.endsWith(".css")
           ? `<style>\n${file.source}</style>`
           : `<script type="module">\n${file.code.replaceAll("</script", "<\\/script")}</script>`;
-        page.source = page.source.replace(new RegExp(`\\s*<(script|link)[^>]*${name.replaceAll(".", "\\.")}[^>]*>(</script>)?`), "");
+        page.source = page.source.replace(
+          new RegExp(`\\s*<(script|link)[^>]*${name.replaceAll(".", "\\.")}[^>]*>(</script>)?`),
+          "",
+        );
         const end = name.endsWith(".css") ? "</head>" : "</body>";
         page.source = page.source.replace(end, () => `${tag}\n${end}`);
         delete bundle[name];
@@ -27,7 +30,14 @@ function inlined() {
 
 export default defineConfig({
   base: "./",
-  build: { outDir: "build/asset", target: "es2022", assetsDir: "", cssCodeSplit: false, modulePreload: false, reportCompressedSize: false },
+  build: {
+    outDir: "build/asset",
+    target: "es2022",
+    assetsDir: "",
+    cssCodeSplit: false,
+    modulePreload: false,
+    reportCompressedSize: false,
+  },
   oxc: { jsx: { runtime: "automatic", importSource: "preact" } },
   plugins: [inlined()],
 });

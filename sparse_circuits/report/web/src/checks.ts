@@ -3,7 +3,8 @@
 import type { Check } from "./payload/types";
 import { known } from "./numbers";
 
-export const fails = ({ loss, at_most, at_least }: Check): boolean => (known(loss) && known(at_most) && loss > at_most) || (known(loss) && known(at_least) && loss < at_least);
+export const fails = ({ loss, at_most, at_least }: Check): boolean =>
+  (known(loss) && known(at_most) && loss > at_most) || (known(loss) && known(at_least) && loss < at_least);
 
 const WORDS: Record<string, [string, string]> = {
   model: ["whole model", "Nothing is ablated."],
@@ -29,10 +30,29 @@ const WORDS: Record<string, [string, string]> = {
 export const nameOfCheck = (check: Check): string => WORDS[check.name]?.[0] ?? check.name;
 export const aboutCheck = (check: Check): string => WORDS[check.name]?.[1] ?? check.about;
 
-const has = (...names: string[]) => (check: Check) => names.includes(check.name);
+const has =
+  (...names: string[]) =>
+  (check: Check) =>
+    names.includes(check.name);
 export const CHAPTERS: { title: string; about: string; holds: (check: Check) => boolean }[] = [
-  { title: "Is it enough?", about: "The circuit answers while the rest is taken away, all of it or any part.", holds: check => has("circuit", "frozen_norms")(check) || check.name.startsWith("partial") },
-  { title: "Is it needed?", about: "Without it the model fails; without others it does not.", holds: has("necessity", "outside") },
-  { title: "Could it be chance?", about: "What random circuits and searches for nonsense reach: they have to fail.", holds: has("random", "swapped", "coin", "random_weights") },
-  { title: "For comparison", about: "No bounds here.", holds: has("model", "circuit_raw", "random_calibrated", "ablated", "resample") },
+  {
+    title: "Is it enough?",
+    about: "The circuit answers while the rest is taken away, all of it or any part.",
+    holds: check => has("circuit", "frozen_norms")(check) || check.name.startsWith("partial"),
+  },
+  {
+    title: "Is it needed?",
+    about: "Without it the model fails; without others it does not.",
+    holds: has("necessity", "outside"),
+  },
+  {
+    title: "Could it be chance?",
+    about: "What random circuits and searches for nonsense reach: they have to fail.",
+    holds: has("random", "swapped", "coin", "random_weights"),
+  },
+  {
+    title: "For comparison",
+    about: "No bounds here.",
+    holds: has("model", "circuit_raw", "random_calibrated", "ablated", "resample"),
+  },
 ];

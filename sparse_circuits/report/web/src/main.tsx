@@ -20,16 +20,24 @@ function theme(): void {
 
 // A frame without an address of its own, as in a notebook, keeps the session in memory alone.
 function keepAddress(): void {
-  try { history.replaceState(null, "", toHash(session.value) || location.pathname + location.search); } catch { /* see above */ }
+  try {
+    history.replaceState(null, "", toHash(session.value) || location.pathname + location.search);
+  } catch {
+    /* see above */
+  }
 }
 
 try {
   payload.value = await readPayload(document.getElementById("payload")?.textContent ?? "");
   // A page of one circuit opens on it.
-  session.value = location.hash ? fromHash(location.hash) : { ...session.value, view: payload.value.circuits.length === 1 && !payload.value.run ? "circuit" : "overview" };
+  session.value = location.hash
+    ? fromHash(location.hash)
+    : { ...session.value, view: payload.value.circuits.length === 1 && !payload.value.run ? "circuit" : "overview" };
   effect(theme);
   effect(keepAddress);
-  addEventListener("hashchange", () => { session.value = fromHash(location.hash); });
+  addEventListener("hashchange", () => {
+    session.value = fromHash(location.hash);
+  });
   matchMedia("(prefers-color-scheme: dark)").addEventListener("change", theme);
   listen();
   render(<Page />, place);

@@ -22,16 +22,24 @@ export const layerOf = (site: string): number => Number(/^(\d+)\./.exec(site)?.[
 export const partOf = (site: string): string => site.split(".").at(-1) ?? site;
 export const isEnd = (node: GraphNode): boolean => node.site === "embed" || node.site === "logits";
 export const isHead = (site: string): boolean => /\.attn\.[qkv]$/.test(site);
-export const isStream = (site: string): boolean => site === "embed" || site === "final_resid" || /act_in$|resid_delta$/.test(site);
+export const isStream = (site: string): boolean =>
+  site === "embed" || site === "final_resid" || /act_in$|resid_delta$/.test(site);
 export const headOf = (node: GraphNode, circuit: Circuit): number => Math.floor(node.channel / circuit.shape.d_head);
-export const isPosition = (node: GraphNode, circuit: Circuit): boolean => isStream(node.site) && node.channel >= circuit.shape.d_model;
+export const isPosition = (node: GraphNode, circuit: Circuit): boolean =>
+  isStream(node.site) && node.channel >= circuit.shape.d_model;
 
-export const nameOf = (node: GraphNode): string => node.site === "logits" ? `logit ${visible(node.text ?? "")}` : `${node.site}[${node.channel}]`;
+export const nameOf = (node: GraphNode): string =>
+  node.site === "logits" ? `logit ${visible(node.text ?? "")}` : `${node.site}[${node.channel}]`;
 
-export const roleOf = (node: GraphNode, circuit: Circuit): string => isPosition(node, circuit)
-  ? "A channel of the token's position, which sublayers read beside the residual stream."
-  : ROLES[kindOf(node.site)] ?? "";
+export const roleOf = (node: GraphNode, circuit: Circuit): string =>
+  isPosition(node, circuit)
+    ? "A channel of the token's position, which sublayers read beside the residual stream."
+    : (ROLES[kindOf(node.site)] ?? "");
 
 // `Node` and the tokenizer are what sparse_circuits.model and a circuit offer.
-export const pythonOf = (node: GraphNode): string => node.site === "logits" ? String(node.channel)
-  : node.site === "embed" ? `circuit.model.embed.weight[:, ${node.channel}]` : `Node("${node.site}", ${node.channel})`;
+export const pythonOf = (node: GraphNode): string =>
+  node.site === "logits"
+    ? String(node.channel)
+    : node.site === "embed"
+      ? `circuit.model.embed.weight[:, ${node.channel}]`
+      : `Node("${node.site}", ${node.channel})`;

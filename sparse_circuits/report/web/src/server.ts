@@ -3,8 +3,16 @@
 import type { Notes } from "./payload/types";
 import type { Intervention } from "./session";
 
-export interface Request { circuit: number | null; prompt: string; interventions: Intervention[]; cuts: [string, string][] }
-export interface Likely { token: string; probability: number }
+export interface Request {
+  circuit: number | null;
+  prompt: string;
+  interventions: Intervention[];
+  cuts: [string, string][];
+}
+export interface Likely {
+  token: string;
+  probability: number;
+}
 export interface Answer {
   tokens: string[];
   model: Likely[];
@@ -14,9 +22,14 @@ export interface Answer {
 }
 
 async function post(verb: string, body: unknown): Promise<unknown> {
-  const response = await fetch(`./api/${verb}`, { method: "POST", headers: { "Content-Type": "application/json" }, body: JSON.stringify(body) });
-  const answer = await response.json().catch(() => null) as { error?: string } | null;
-  if (!response.ok) throw new Error(answer?.error ?? `The server answered with status ${response.status}: is it still running?`);
+  const response = await fetch(`./api/${verb}`, {
+    method: "POST",
+    headers: { "Content-Type": "application/json" },
+    body: JSON.stringify(body),
+  });
+  const answer = (await response.json().catch(() => null)) as { error?: string } | null;
+  if (!response.ok)
+    throw new Error(answer?.error ?? `The server answered with status ${response.status}: is it still running?`);
   return answer;
 }
 

@@ -27,8 +27,21 @@ export interface Session {
 }
 
 export const START: Session = {
-  view: "overview", circuit: 0, pair: 0, side: 0, meaning: "weight", threshold: 0, merged: false, node: null, path: null,
-  pinned: [], other: 1, notes: {}, interventions: [], cuts: [], theme: null,
+  view: "overview",
+  circuit: 0,
+  pair: 0,
+  side: 0,
+  meaning: "weight",
+  threshold: 0,
+  merged: false,
+  node: null,
+  path: null,
+  pinned: [],
+  other: 1,
+  notes: {},
+  interventions: [],
+  cuts: [],
+  theme: null,
 };
 
 export const payload = signal<Payload>(null as unknown as Payload);
@@ -37,11 +50,13 @@ const past = signal<Session[]>([]);
 export const canUndo = computed(() => past.value.length > 0);
 
 const N_PAST = 200;
-let lastKeys = "", lastTime = 0;
+let lastKeys = "",
+  lastTime = 0;
 
 // A slider's many changes in one go are one step back.
 export function change(patch: Partial<Session>): void {
-  const keys = Object.keys(patch).join(), now = performance.now();
+  const keys = Object.keys(patch).join(),
+    now = performance.now();
   const isSame = keys === "threshold" && keys === lastKeys && now - lastTime < 800;
   if (!isSame) past.value = [...past.value.slice(-N_PAST), session.value];
   [lastKeys, lastTime] = [keys, now];
@@ -58,13 +73,18 @@ export function undo(): void {
 
 // Node names, paths and edits belong to one circuit.
 export function openCircuit(circuit: number, view: View = "circuit"): void {
-  const kept = circuit === session.value.circuit ? {} : { node: null, path: null, pinned: [], interventions: [], cuts: [], pair: 0, side: 0 as Side };
+  const kept =
+    circuit === session.value.circuit
+      ? {}
+      : { node: null, path: null, pinned: [], interventions: [], cuts: [], pair: 0, side: 0 as Side };
   change({ ...kept, circuit, view });
 }
 
 export const selectNode = (node: string | null): void => change({ node: node === session.value.node ? null : node });
 
-export const circuit = computed<Circuit | null>(() => payload.value.circuits[session.value.circuit] ?? payload.value.circuits[0] ?? null);
+export const circuit = computed<Circuit | null>(
+  () => payload.value.circuits[session.value.circuit] ?? payload.value.circuits[0] ?? null,
+);
 const prompts = computed(() => circuit.value && promptsOf(circuit.value, payload.value));
 export const prompt = computed(() => prompts.value?.(session.value.pair, session.value.side) ?? null);
 export const promptOf = (side: Side) => prompts.value?.(session.value.pair, side) ?? null;

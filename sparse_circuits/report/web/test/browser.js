@@ -5,18 +5,45 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { chromium } from "playwright-core";
 
-const QUIET = ["--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking", "--disable-component-update", "--disable-sync"];
+const QUIET = [
+  "--headless",
+  "--no-sandbox",
+  "--disable-gpu",
+  "--no-first-run",
+  "--disable-background-networking",
+  "--disable-component-update",
+  "--disable-sync",
+];
 
 export async function openBrowser({ width = 1440, height = 900, scheme = "light" } = {}) {
   const profile = await mkdtemp(join(tmpdir(), "page-"));
   const context = await chromium.launchPersistentContext(profile, {
-    executablePath: process.env.CHROMIUM ?? "/usr/bin/chromium", args: QUIET, viewport: { width, height }, colorScheme: scheme, acceptDownloads: true,
+    executablePath: process.env.CHROMIUM ?? "/usr/bin/chromium",
+    args: QUIET,
+    viewport: { width, height },
+    colorScheme: scheme,
+    acceptDownloads: true,
   });
-  const page = context.pages()[0] ?? await context.newPage(), problems = [], outside = [];
-  page.on("console", message => { if (message.type() === "error" || message.type() === "warning") problems.push(message.text()); });
+  const page = context.pages()[0] ?? (await context.newPage()),
+    problems = [],
+    outside = [];
+  page.on("console", message => {
+    if (message.type() === "error" || message.type() === "warning") problems.push(message.text());
+  });
   page.on("pageerror", error => problems.push(String(error)));
-  await context.route(/^(https?|wss?):/, route => { outside.push(route.request().url()); route.abort(); });
-  return { page, problems, outside, async close() { await context.close(); await rm(profile, { recursive: true, force: true }); } };
+  await context.route(/^(https?|wss?):/, route => {
+    outside.push(route.request().url());
+    route.abort();
+  });
+  return {
+    page,
+    problems,
+    outside,
+    async close() {
+      await context.close();
+      await rm(profile, { recursive: true, force: true });
+    },
+  };
 }
 
 export async function openPage(page, url) {

@@ -12,14 +12,19 @@ before(async () => {
   browser = await openBrowser();
   page = browser.page;
 });
-after(async () => { await browser?.close(); });
+after(async () => {
+  await browser?.close();
+});
 
 async function isWhole() {
   assert.equal(await page.evaluate(() => window.broken), undefined);
   assert.equal(await page.locator("img, #page script").count(), 0);
   assert.deepEqual(browser.problems, []);
   assert.deepEqual(browser.outside, []);
-  assert.ok(await page.evaluate(() => document.documentElement.scrollWidth <= innerWidth + 1), "nothing is wider than the page");
+  assert.ok(
+    await page.evaluate(() => document.documentElement.scrollWidth <= innerWidth + 1),
+    "nothing is wider than the page",
+  );
 }
 
 for (const view of ["overview", "circuit", "card", "compare", "bridge"])
@@ -35,7 +40,11 @@ it("weights that are no numbers say so", async () => {
   await isWhole();
 });
 
-for (const hash of ["#view=%00&circuit=-3&pair=1e9&threshold=x&notes=[&pinned={}", "#view=circuit&circuit=999&pair=999&node=<img src=x>&path=ov999", "#notes=%7B%220%22%3A%7B%22labels%22%3A%5B1%5D%2C%22groups%22%3A5%7D%7D&view=circuit&interventions=[null]"])
+for (const hash of [
+  "#view=%00&circuit=-3&pair=1e9&threshold=x&notes=[&pinned={}",
+  "#view=circuit&circuit=999&pair=999&node=<img src=x>&path=ov999",
+  "#notes=%7B%220%22%3A%7B%22labels%22%3A%5B1%5D%2C%22groups%22%3A5%7D%7D&view=circuit&interventions=[null]",
+])
   it(`an address of nonsense opens: ${hash}`, async () => {
     await openPage(page, urlOf("hostile", hash));
     assert.ok(await page.locator("main").innerText());

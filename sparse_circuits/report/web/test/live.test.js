@@ -7,7 +7,10 @@ import { after, before, it } from "node:test";
 import { openBrowser, openPage } from "./browser.js";
 import { pathOf, writePages } from "./pages.js";
 
-let browser, page, server, asked = [];
+let browser,
+  page,
+  server,
+  asked = [];
 const TOKEN = "a-token";
 
 before(async () => {
@@ -21,20 +24,38 @@ before(async () => {
     const call = { verb: request.url.split("/").at(-1), ...JSON.parse(body) };
     asked.push(call);
     const share = call.interventions?.length ? 0.25 : 0.75;
-    if (call.prompt?.includes("too long")) return response.writeHead(413).end(JSON.stringify({ error: "The prompt is too long: shorten it." }));
-    response.end(JSON.stringify({ tokens: ["a"], model: [{ token: "<b>", probability: share }], circuit: [{ token: "c", probability: share }], answers: { model: [share, 1 - share], circuit: [share, 1 - share] } }));
+    if (call.prompt?.includes("too long"))
+      return response.writeHead(413).end(JSON.stringify({ error: "The prompt is too long: shorten it." }));
+    response.end(
+      JSON.stringify({
+        tokens: ["a"],
+        model: [{ token: "<b>", probability: share }],
+        circuit: [{ token: "c", probability: share }],
+        answers: { model: [share, 1 - share], circuit: [share, 1 - share] },
+      }),
+    );
   });
   await new Promise(done => server.listen(0, "127.0.0.1", done));
   browser = await openBrowser();
   page = browser.page;
   await page.context().unrouteAll();
-  await page.context().route(/^(https?|wss?):/, route => new URL(route.request().url()).hostname === "127.0.0.1" ? route.continue() : route.abort());
+  await page
+    .context()
+    .route(/^(https?|wss?):/, route =>
+      new URL(route.request().url()).hostname === "127.0.0.1" ? route.continue() : route.abort(),
+    );
   await openPage(page, `http://127.0.0.1:${server.address().port}/${TOKEN}/#view=circuit&circuit=1&merged=true`);
 });
-after(async () => { await browser?.close(); server?.close(); });
+after(async () => {
+  await browser?.close();
+  server?.close();
+});
 
 const panel = () => page.locator("section[aria-label='Try it']");
-const run = async () => { await panel().locator("button", { hasText: /^Run$/ }).click(); await panel().locator("text=Positive against negative").waitFor(); };
+const run = async () => {
+  await panel().locator("button", { hasText: /^Run$/ }).click();
+  await panel().locator("text=Positive against negative").waitFor();
+};
 
 it("a prompt is answered by model and circuit", async () => {
   await panel().locator("textarea").fill("print('a");
@@ -58,7 +79,12 @@ it("clicks ablate nodes and cut edges, and the answer moves", async () => {
 it("labels go to the circuit's file, and errors come back as sentences", async () => {
   await panel().locator("button", { hasText: "Save labels" }).click();
   await page.locator("#message", { hasText: "in the circuit's file" }).waitFor();
-  assert.deepEqual(asked.at(-1), { verb: "labels", circuit: 1, labels: { "1.attn.q[3]": "looks for quotes" }, groups: [{ name: "quotes", nodes: ["1.attn.q[3]", "1.attn.k[3]"] }] });
+  assert.deepEqual(asked.at(-1), {
+    verb: "labels",
+    circuit: 1,
+    labels: { "1.attn.q[3]": "looks for quotes" },
+    groups: [{ name: "quotes", nodes: ["1.attn.q[3]", "1.attn.k[3]"] }],
+  });
   await panel().locator("textarea").fill("too long");
   await panel().locator("button", { hasText: /^Run$/ }).click();
   assert.match(await panel().locator("[role=alert]").innerText(), /The prompt is too long/);

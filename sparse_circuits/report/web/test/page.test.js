@@ -15,13 +15,20 @@ before(async () => {
   browser = await openBrowser();
   page = browser.page;
 });
-after(async () => { await browser?.close(); });
-beforeEach(() => { browser.problems.length = browser.outside.length = 0; });
+after(async () => {
+  await browser?.close();
+});
+beforeEach(() => {
+  browser.problems.length = browser.outside.length = 0;
+});
 
 const text = selector => page.locator(selector).first().innerText();
 const tab = name => page.locator("#bar .tabs button", { hasText: name }).click();
 const spot = name => page.locator(`[data-node="${name}"]`).first();
-const clean = () => { assert.deepEqual(browser.problems, []); assert.deepEqual(browser.outside, []); };
+const clean = () => {
+  assert.deepEqual(browser.problems, []);
+  assert.deepEqual(browser.outside, []);
+};
 
 async function saved(click) {
   const [file] = await Promise.all([page.waitForEvent("download"), click()]);
@@ -33,17 +40,17 @@ describe("views", () => {
     await openPage(page, urlOf("run"));
     assert.equal(await text("h1"), "run");
     assert.equal(await page.locator("table[aria-label=Tasks] tbody tr").count(), 2);
-    assert.ok(await page.locator(".chart .line").count() >= 4);
+    assert.ok((await page.locator(".chart .line").count()) >= 4);
     await page.locator("table[aria-label=Tasks] .name", { hasText: "single_double_quote" }).click();
     assert.equal(await text("h2"), "single_double_quote");
     await page.locator(".spot").first().waitFor();
-    assert.ok(await page.locator(".spot").count() > 11);
+    assert.ok((await page.locator(".spot").count()) > 11);
     await tab("Card");
     assert.match(await text(".verdict"), /does not hold: necessity/);
     assert.equal(await page.locator(".check .dot.bad").count(), 1);
     await tab("Compare");
     assert.match(await text(".title .lede"), /7 of 11/);
-    assert.ok(await page.locator(".compare .spot.left").count() > 0);
+    assert.ok((await page.locator(".compare .spot.left").count()) > 0);
     await tab("Bridge");
     assert.match(await text("main"), /Steering: with_as/);
     clean();
@@ -69,11 +76,21 @@ describe("a node", () => {
     await openPage(page, urlOf("run", `${CIRCUIT}&merged=true`));
     await spot("1.attn.q[3]").click();
     const card = await text(".card");
-    for (const part of ["1.attn.q[3]", "A query channel", "at least 0.400", "token by token", "1.attn.act_in[2]", "Attention of layer 1, head 0", "On ordinary text", "highest"]) assert.ok(card.includes(part), part);
-    assert.ok(await page.locator(".card .heat").count() > 2);
-    assert.ok(await page.locator(".card .histogram rect").count() > 0);
+    for (const part of [
+      "1.attn.q[3]",
+      "A query channel",
+      "at least 0.400",
+      "token by token",
+      "1.attn.act_in[2]",
+      "Attention of layer 1, head 0",
+      "On ordinary text",
+      "highest",
+    ])
+      assert.ok(card.includes(part), part);
+    assert.ok((await page.locator(".card .heat").count()) > 2);
+    assert.ok((await page.locator(".card .histogram rect").count()) > 0);
     await page.locator(".card button", { hasText: "in the whole model (" }).click();
-    assert.ok(await page.locator(".card .edges li").count() >= 12);
+    assert.ok((await page.locator(".card .edges li").count()) >= 12);
     await spot("final_resid[9]").click();
     assert.match(await text(".card"), /Residual channel 9/);
     clean();
@@ -108,8 +125,14 @@ describe("a node", () => {
     await page.locator(".card .close").click();
     const { name, content } = await saved(() => page.locator("button", { hasText: "Download labels" }).click());
     assert.equal(name, "single_double_quote.notes.json");
-    assert.deepEqual(JSON.parse(content), { task: "single_double_quote", labels: { "1.attn.q[3]": "looks for quotes", "1.attn.v[2]": "carries the quote" },
-      groups: [{ name: "quotes", nodes: ["1.attn.q[3]", "1.attn.k[3]"] }, { name: "carriers", nodes: ["1.attn.v[2]"] }] });
+    assert.deepEqual(JSON.parse(content), {
+      task: "single_double_quote",
+      labels: { "1.attn.q[3]": "looks for quotes", "1.attn.v[2]": "carries the quote" },
+      groups: [
+        { name: "quotes", nodes: ["1.attn.q[3]", "1.attn.k[3]"] },
+        { name: "carriers", nodes: ["1.attn.v[2]"] },
+      ],
+    });
     clean();
   });
 
@@ -141,7 +164,7 @@ describe("the picture", () => {
     await page.locator(".toolbar select").first().selectOption("2");
     assert.match(page.url(), /pair=2/);
     await page.locator(".toolbar select").nth(1).selectOption("effect");
-    assert.ok(await page.locator(".frame .link.edge.unmeasured").count() > 0);
+    assert.ok((await page.locator(".frame .link.edge.unmeasured").count()) > 0);
     const before = await page.locator(".frame .link.edge").count();
     await page.locator(".toolbar input[type=range]").fill("0.6");
     await page.waitForFunction(count => document.querySelectorAll(".frame .link.edge").length < count, before);
@@ -152,20 +175,27 @@ describe("the picture", () => {
     await openPage(page, urlOf("run", `${CIRCUIT}&merged=true`));
     await page.locator(".paths button").first().click();
     assert.match(page.url(), /path=ov0/);
-    assert.ok(await page.locator(".link.active").count() > 1);
+    assert.ok((await page.locator(".link.active").count()) > 1);
     assert.ok(await page.locator(".graph.focus").count());
     clean();
   });
 
   it("is saved as SVG, PNG and JSON, and fills the screen", async () => {
     await openPage(page, urlOf("run", CIRCUIT));
-    const panel = page.locator(".board"), tool = name => () => panel.locator("header button", { hasText: name }).click();
+    const panel = page.locator(".board"),
+      tool = name => () => panel.locator("header button", { hasText: name }).click();
     const svg = String((await saved(tool("SVG"))).content);
     assert.match(svg, /^<svg [^>]*xmlns="http:\/\/www.w3.org\/2000\/svg"/);
     assert.ok(svg.includes("answer is read here") && !svg.includes("var("));
     assert.equal((await saved(tool("PNG"))).content.subarray(1, 4).toString(), "PNG");
     assert.equal(JSON.parse((await saved(tool("JSON"))).content).task, "single_double_quote");
-    const table = String((await saved(() => page.locator("section[aria-label='The prompt and its answer'] header button", { hasText: "SVG" }).click())).content);
+    const table = String(
+      (
+        await saved(() =>
+          page.locator("section[aria-label='The prompt and its answer'] header button", { hasText: "SVG" }).click(),
+        )
+      ).content,
+    );
     assert.match(table, /foreignObject/);
     await panel.locator("button[aria-label='Full screen']").click();
     assert.equal((await panel.boundingBox()).width, 1440);

@@ -12,7 +12,10 @@ export const SHOTS = join(FOLDER, "../shots");
 
 export function writePages(...names) {
   mkdirSync(FOLDER, { recursive: true });
-  execFileSync(process.env.PYTHON ?? "python3", ["-m", "tests.report.pages", FOLDER, ...names], { cwd: ROOT, stdio: "inherit" });
+  execFileSync(process.env.PYTHON ?? "python3", ["-m", "tests.report.pages", FOLDER, ...names], {
+    cwd: ROOT,
+    stdio: "inherit",
+  });
 }
 
 export const pathOf = name => join(FOLDER, `${name}.html`);

@@ -9,7 +9,8 @@ import { DOCS } from "./pages.js";
 // Writes view.png for each view that the page has something for, and returns what went wrong.
 export async function takeShots(url, folder, task) {
   mkdirSync(folder, { recursive: true });
-  const browser = await openBrowser(), { page, problems, outside } = browser;
+  const browser = await openBrowser(),
+    { page, problems, outside } = browser;
   const shoot = name => page.waitForTimeout(250).then(() => page.screenshot({ path: join(folder, `${name}.png`) }));
   await openPage(page, url);
   await shoot("overview");
@@ -24,7 +25,9 @@ export async function takeShots(url, folder, task) {
   await page.keyboard.press("Escape");
   await page.locator(".frame .spot[data-node*='.attn.v[']").last().click();
   await shoot("node");
-  await page.locator(".side").evaluate(side => { side.scrollTop = 760; });
+  await page.locator(".side").evaluate(side => {
+    side.scrollTop = 760;
+  });
   await shoot("node-more");
   await page.locator("#bar .tabs button", { hasText: "Card" }).click();
   await shoot("card");
@@ -37,6 +40,7 @@ export async function takeShots(url, folder, task) {
 }
 
 if (process.argv[1] === fileURLToPath(import.meta.url)) {
-  const [report, folder] = process.argv.slice(2).filter(each => !each.startsWith("task=")), task = process.argv.find(each => each.startsWith("task="))?.slice(5);
+  const [report, folder] = process.argv.slice(2).filter(each => !each.startsWith("task=")),
+    task = process.argv.find(each => each.startsWith("task="))?.slice(5);
   console.log(await takeShots(pathToFileURL(resolve(report)).href, folder ?? join(DOCS, "report"), task));
 }

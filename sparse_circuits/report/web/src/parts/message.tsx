@@ -8,7 +8,9 @@ let timer = 0;
 export function say(text: string): void {
   message.value = text;
   clearTimeout(timer);
-  timer = window.setTimeout(() => { message.value = ""; }, 4000);
+  timer = window.setTimeout(() => {
+    message.value = "";
+  }, 4000);
 }
 
 export async function copy(text: string): Promise<void> {
@@ -20,4 +22,8 @@ export async function copy(text: string): Promise<void> {
   }
 }
 
-export const Message = () => <div id="message" role="status" hidden={!message.value}>{message.value}</div>;
+export const Message = () => (
+  <div id="message" role="status" hidden={!message.value}>
+    {message.value}
+  </div>
+);

@@ -5,8 +5,19 @@ export type Num = number | null;
 export interface Payload {
   schema: { name: string; version: number };
   run: Run | null;
-  data: { hash: string; n_train_tokens: number; n_validation_tokens: number; sources: { title: string; share: number }[] } | null;
-  model: { validation_loss: Num; n_nonzero: number; n_entries: number; l0_fraction: number; dead_fraction?: Record<string, number> } | null;
+  data: {
+    hash: string;
+    n_train_tokens: number;
+    n_validation_tokens: number;
+    sources: { title: string; share: number }[];
+  } | null;
+  model: {
+    validation_loss: Num;
+    n_nonzero: number;
+    n_entries: number;
+    l0_fraction: number;
+    dead_fraction?: Record<string, number>;
+  } | null;
   curves: Curves | null;
   tasks: TaskRow[] | null;
   circuits: Circuit[];
@@ -33,9 +44,19 @@ export interface Curves {
   tasks: Record<string, Num[]>;
 }
 
-export interface TaskRow { task: string; verdict: string; loss: Num; accuracy: Num; margin: Num; bigram_loss: Num }
+export interface TaskRow {
+  task: string;
+  verdict: string;
+  loss: Num;
+  accuracy: Num;
+  margin: Num;
+  bigram_loss: Num;
+}
 
-export interface Signed { scale: Num[]; bytes: string }
+export interface Signed {
+  scale: Num[];
+  bytes: string;
+}
 
 export interface GraphNode {
   site: string;
@@ -46,16 +67,40 @@ export interface GraphNode {
   in_model?: { n_in: number; n_out: number; into: [string, Num][]; out: [string, Num][] };
 }
 
-export interface Pair { tokens: [number[], number[]]; answers: [number, number]; circuit: [Num, Num]; model: [Num, Num] }
-
-export interface OvPath { product: Num; nodes: number[]; starts: [number, Num][] }
-export interface QkPath { product: Num; query: OvPath; key: OvPath }
-
-export interface Check {
-  name: string; about: string; loss: Num; low: Num; high: Num; accuracy: Num; n_draws: number; at_most: Num; at_least: Num;
+export interface Pair {
+  tokens: [number[], number[]];
+  answers: [number, number];
+  circuit: [Num, Num];
+  model: [Num, Num];
 }
 
-export interface Notes { labels: Record<string, string>; groups: { name: string; nodes: string[] }[] }
+export interface OvPath {
+  product: Num;
+  nodes: number[];
+  starts: [number, Num][];
+}
+export interface QkPath {
+  product: Num;
+  query: OvPath;
+  key: OvPath;
+}
+
+export interface Check {
+  name: string;
+  about: string;
+  loss: Num;
+  low: Num;
+  high: Num;
+  accuracy: Num;
+  n_draws: number;
+  at_most: Num;
+  at_least: Num;
+}
+
+export interface Notes {
+  labels: Record<string, string>;
+  groups: { name: string; nodes: string[] }[];
+}
 
 export interface Circuit {
   task: string;
@@ -91,17 +136,43 @@ export interface Behaviour {
   examples: { at: number[][]; values: Signed };
 }
 
-export interface Sample { tokens: number[]; n_pos: number; nodes: Record<string, Behaviour> }
+export interface Sample {
+  tokens: number[];
+  n_pos: number;
+  nodes: Record<string, Behaviour>;
+}
 
-export interface Crossing { loss: Num; recovered: Num; kl: Num; nmse: Num }
+export interface Crossing {
+  loss: Num;
+  recovered: Num;
+  kl: Num;
+  nmse: Num;
+}
 export interface Bridge {
-  bigram_loss: Num; dense_loss: Num; sparse_loss: Num;
+  bigram_loss: Num;
+  dense_loss: Num;
+  sparse_loss: Num;
   places: { sparse: string; dense: string; to_sparse: Crossing; to_dense: Crossing }[];
   alternating: Record<string, Crossing>;
 }
 
-export interface Moved { strength: number; counterfactual: Num; low: Num; high: Num; own: Num; side_effect: Num }
+export interface Moved {
+  strength: number;
+  counterfactual: Num;
+  low: Num;
+  high: Num;
+  own: Num;
+  side_effect: Num;
+}
 export interface Steering {
-  task: string; nodes: string[]; n_pairs: number; curves: Record<string, Moved[]>;
-  features: { node: string; site: string; r_squared: Num; tokens: { before: string; token: string; projection: Num; activation: Num }[] }[];
+  task: string;
+  nodes: string[];
+  n_pairs: number;
+  curves: Record<string, Moved[]>;
+  features: {
+    node: string;
+    site: string;
+    r_squared: Num;
+    tokens: { before: string; token: string; projection: Num; activation: Num }[];
+  }[];
 }

@@ -1,78 +1,135 @@
 // The run at a glance: what was trained, which tasks it knows, how small their circuits are.
 
-import type { Check, Circuit, Payload, TaskRow } from "../payload/types";
-import { openCircuit } from "../session";
-import { fails } from "../checks";
+import type { Payload } from "../payload/types";
 import { count, decimal, known, percent, short } from "../numbers";
 import { LineChart } from "../parts/LineChart";
 import { Panel } from "../parts/Panel";
-import { Table, type ColumnOf } from "../parts/Table";
 import { Frontier } from "./Frontier";
 import { RunFacts } from "./RunFacts";
+import { TaskTable } from "./TaskTable";
 
-export const TARGET_LOSS = 0.15;
+const TARGET_LOSS = 0.15;
 
 export function Overview({ payload }: { payload: Payload }) {
-  const { run, curves } = payload, shape = run?.config?.model as Record<string, number> | undefined, first = payload.circuits[0];
-  const sentence = shape ? `A weight-sparse transformer of ${shape.n_layers} layers and ${shape.d_model} channels, trained on ${short(run?.n_tokens)} tokens${payload.model ? `; one weight in ${Math.round(1 / payload.model.l0_fraction)} is not zero.` : "."}`
-    : first ? `Circuits of a weight-sparse transformer of ${first.shape.n_layers} layers and ${first.shape.d_model} channels.` : "";
-  return <>
-    <div class="title"><p class="eyebrow">sparse_circuits · report</p><h1>{run?.name ?? "Circuits"}</h1><p class="lede">{sentence}</p></div>
-    <Tiles payload={payload} />
-    <Tasks payload={payload} />
-    <div class="grid three">
-      {payload.circuits.length > 0 && <Panel title="Size against loss" about="Each point is a circuit: left is smaller, down is better. Bars are 95 % intervals over held-out pairs; hollow points do not hold." data={() => payload.circuits.map(({ task, n_edges, n_nodes, checks, verdict }) => ({ task, n_edges, n_nodes, verdict, check: checks.find(each => each.name === "circuit") }))}><Frontier circuits={payload.circuits} /></Panel>}
-      {curves && <Panel title="Training" about="Loss in nats per token." data={() => curves}><LineChart title="Loss" axis="step" series={[
-        { label: "training", color: "var(--faint)", thin: true, x: curves.training.step, y: curves.training.loss }, { label: "validation", color: "var(--accent)", x: curves.validation.step, y: curves.validation.loss }]} /></Panel>}
-      {curves && <Panel title="Sparsity" about="Weights that are not zero, on a logarithmic axis." data={() => curves.training.l0}><LineChart title="L0" axis="step" log series={[{ label: "not zero", color: "var(--ink)", x: curves.training.step, y: curves.training.l0 }]} /></Panel>}
-      {curves && <Panel title="Learning rate" data={() => curves.training.lr}><LineChart title="Learning rate" axis="step" series={[{ label: "rate", color: "var(--ink)", x: curves.training.step, y: curves.training.lr }]} /></Panel>}
-      {curves && Object.keys(curves.tasks).length > 0 && <Panel title="Tasks in training" about={`Two-way loss of each task; a task is known below ${TARGET_LOSS}.`} data={() => curves.tasks}><LineChart title="Task loss" axis="step" level={{ at: TARGET_LOSS, label: "known" }}
-        series={Object.entries(curves.tasks).map(([task, losses], i) => ({ label: task, color: `hsl(${i * 137.5 % 360} 45% 50%)`, thin: true, x: curves.validation.step.slice(-losses.length), y: losses }))} /></Panel>}
-    </div>
-    <RunFacts payload={payload} />
-  </>;
+  const { run, curves } = payload,
+    shape = run?.config?.model as Record<string, number> | undefined,
+    first = payload.circuits[0];
+  const sentence = shape
+    ? `A weight-sparse transformer of ${shape.n_layers} layers and ${shape.d_model} channels, trained on ${short(run?.n_tokens)} tokens${payload.model ? `; one weight in ${Math.round(1 / payload.model.l0_fraction)} is not zero.` : "."}`
+    : first
+      ? `Circuits of a weight-sparse transformer of ${first.shape.n_layers} layers and ${first.shape.d_model} channels.`
+      : "";
+  return (
+    <>
+      <div class="title">
+        <p class="eyebrow">sparse_circuits · report</p>
+        <h1>{run?.name ?? "Circuits"}</h1>
+        <p class="lede">{sentence}</p>
+      </div>
+      <Tiles payload={payload} />
+      <TaskTable payload={payload} />
+      <div class="grid three">
+        {payload.circuits.length > 0 && (
+          <Panel
+            title="Size against loss"
+            about="Each point is a circuit: left is smaller, down is better. Bars are 95 % intervals over held-out pairs; hollow points do not hold."
+            data={() =>
+              payload.circuits.map(({ task, n_edges, n_nodes, checks, verdict }) => ({
+                task,
+                n_edges,
+                n_nodes,
+                verdict,
+                check: checks.find(each => each.name === "circuit"),
+              }))
+            }
+          >
+            <Frontier circuits={payload.circuits} />
+          </Panel>
+        )}
+        {curves && (
+          <Panel title="Training" about="Loss in nats per token." data={() => curves}>
+            <LineChart
+              title="Loss"
+              axis="step"
+              series={[
+                { label: "training", color: "var(--faint)", thin: true, x: curves.training.step, y: curves.training.loss },
+                { label: "validation", color: "var(--accent)", x: curves.validation.step, y: curves.validation.loss },
+              ]}
+            />
+          </Panel>
+        )}
+        {curves && (
+          <Panel title="Sparsity" about="Weights that are not zero, on a logarithmic axis." data={() => curves.training.l0}>
+            <LineChart
+              title="L0"
+              axis="step"
+              log
+              series={[{ label: "not zero", color: "var(--ink)", x: curves.training.step, y: curves.training.l0 }]}
+            />
+          </Panel>
+        )}
+        {curves && (
+          <Panel title="Learning rate" data={() => curves.training.lr}>
+            <LineChart
+              title="Learning rate"
+              axis="step"
+              series={[{ label: "rate", color: "var(--ink)", x: curves.training.step, y: curves.training.lr }]}
+            />
+          </Panel>
+        )}
+        {curves && Object.keys(curves.tasks).length > 0 && (
+          <Panel
+            title="Tasks in training"
+            about={`Two-way loss of each task; a task is known below ${TARGET_LOSS}.`}
+            data={() => curves.tasks}
+          >
+            <LineChart
+              title="Task loss"
+              axis="step"
+              level={{ at: TARGET_LOSS, label: "known" }}
+              series={Object.entries(curves.tasks).map(([task, losses], i) => ({
+                label: task,
+                color: `hsl(${(i * 137.5) % 360} 45% 50%)`,
+                thin: true,
+                x: curves.validation.step.slice(-losses.length),
+                y: losses,
+              }))}
+            />
+          </Panel>
+        )}
+      </div>
+      <RunFacts payload={payload} />
+    </>
+  );
 }
 
 function Tiles({ payload }: { payload: Payload }) {
-  const { run, model, tasks, circuits } = payload, edges = circuits.map(each => each.n_edges).filter(each => each > 0);
+  const { run, model, tasks, circuits } = payload,
+    edges = circuits.map(each => each.n_edges).filter(each => each > 0);
   const geometric = edges.length ? Math.exp(edges.reduce((sum, each) => sum + Math.log(each), 0) / edges.length) : null;
   const holding = circuits.filter(each => each.verdict.startsWith("holds")).length;
-  const tile = (label: string, value: string, note: string) => <div class="tile"><dt>{label}</dt><dd class="value">{value}</dd><dd class="note">{note}</dd></div>;
-  return <dl class="tiles">
-    {model && tile("Validation loss", decimal(model.validation_loss), "nats per token")}
-    {model && tile("Weights not zero", percent(model.l0_fraction, 2), `${count(model.n_nonzero)} of ${count(model.n_entries)}`)}
-    {known(run?.n_tokens) && tile("Training tokens", short(run?.n_tokens), `${count(run?.n_steps)} steps of ${count(run?.tokens_per_step)}`)}
-    {tasks && tile("Tasks known", `${tasks.filter(task => task.verdict === "known").length} of ${tasks.length}`, "accuracy ≥ 0.95, loss < 0.15")}
-    {circuits.length > 0 && tile("Circuits that hold", `${holding} of ${circuits.length}`, "every check keeps its bound")}
-    {geometric && tile("Edges of a circuit", short(geometric), "geometric mean")}
-  </dl>;
-}
-
-interface Row { task: string; doctor: TaskRow | null; circuit: Circuit | null; place: number }
-
-function Tasks({ payload }: { payload: Payload }) {
-  const { circuits, tasks } = payload, known_tasks = new Set(tasks?.map(each => each.task));
-  const row = (circuit: Circuit, place: number): Row => ({ task: circuit.task, doctor: tasks?.find(each => each.task === circuit.task) ?? null, circuit, place });
-  const rows: Row[] = [...(tasks ?? []).flatMap(doctor => {
-    const own = circuits.flatMap((circuit, place) => circuit.task === doctor.task ? [row(circuit, place)] : []);
-    return own.length ? own : [{ task: doctor.task, doctor, circuit: null, place: -1 }];
-  }), ...circuits.flatMap((circuit, place) => known_tasks.has(circuit.task) ? [] : [row(circuit, place)])];
-  if (!rows.length) return <section class="panel"><p class="none">No task was examined and no circuit extracted yet.</p></section>;
-  const check = ({ circuit }: Row, name: string): Check | undefined => circuit?.checks.find(each => each.name === name);
-  const checked = (name: string, label: string, title: string): ColumnOf<Row> => ({ label, title, right: true, value: each => check(each, name)?.loss, show: each => { const found = check(each, name); return found && <span class={fails(found) ? "fails" : ""}>{decimal(found.loss)}</span>; } });
-  const measured = (label: string, key: "loss" | "accuracy" | "bigram_loss", title: string): ColumnOf<Row> => ({ label, title, right: true, value: each => each.doctor?.[key], show: each => decimal(each.doctor?.[key]) });
-  const columns: ColumnOf<Row>[] = [
-    { label: "task", value: each => each.task, show: each => each.circuit ? <button type="button" class="name" onClick={() => openCircuit(each.place)}>{each.task}</button> : <code>{each.task}</code> },
-    ...tasks ? [{ label: "known", value: (each: Row) => each.doctor?.verdict, show: (each: Row) => each.doctor && <span class={`badge ${each.doctor.verdict}`}>{each.doctor.verdict}</span> },
-      measured("model's loss", "loss", "Two-way cross-entropy of the right answer, in nats"), measured("accuracy", "accuracy", "Share of prompts answered right"), measured("bigram's loss", "bigram_loss", "Loss of the table of token pairs alone")] : [],
-    ...circuits.length ? [
-      { label: "nodes", right: true, rule: true, value: (each: Row) => each.circuit?.n_nodes }, { label: "edges", right: true, value: (each: Row) => each.circuit?.n_edges },
-      checked("circuit", "circuit alone", "Loss with everything outside the circuit ablated: it must be low"), checked("necessity", "without it", "Loss of the whole model with only the circuit ablated: it must be high"),
-      checked("random", "random ones", "The best of 50 random circuits of the size: it must be high"), checked("outside", "others ablated", "As many nodes outside ablated: it must be low"),
-      { label: "verdict", value: (each: Row) => each.circuit?.verdict, show: (each: Row) => each.circuit && <span class={each.circuit.verdict.startsWith("holds") ? "holds" : "fails"} title={each.circuit.verdict}>{each.circuit.verdict.split(" (")[0] || "no card"}</span> }] : [],
-  ];
-  return <Panel title="Tasks and their circuits" name="tasks" data={() => rows.map(({ circuit, ...rest }) => ({ ...rest, n_nodes: circuit?.n_nodes, n_edges: circuit?.n_edges, verdict: circuit?.verdict, checks: circuit?.checks }))}
-    about="Each task is a question with two answers. Losses are two-way cross-entropies of the right answer in nats, on names and surroundings that the circuit never saw; guessing gives ln 2 ≈ 0.693. Click a task for its circuit.">
-    <Table caption="Tasks" columns={columns} rows={rows} />
-  </Panel>;
+  const tile = (label: string, value: string, note: string) => (
+    <div class="tile">
+      <dt>{label}</dt>
+      <dd class="value">{value}</dd>
+      <dd class="note">{note}</dd>
+    </div>
+  );
+  return (
+    <dl class="tiles">
+      {model && tile("Validation loss", decimal(model.validation_loss), "nats per token")}
+      {model &&
+        tile("Weights not zero", percent(model.l0_fraction, 2), `${count(model.n_nonzero)} of ${count(model.n_entries)}`)}
+      {known(run?.n_tokens) &&
+        tile("Training tokens", short(run?.n_tokens), `${count(run?.n_steps)} steps of ${count(run?.tokens_per_step)}`)}
+      {tasks &&
+        tile(
+          "Tasks known",
+          `${tasks.filter(task => task.verdict === "known").length} of ${tasks.length}`,
+          "accuracy ≥ 0.95, loss < 0.15",
+        )}
+      {circuits.length > 0 && tile("Circuits that hold", `${holding} of ${circuits.length}`, "every check keeps its bound")}
+      {geometric && tile("Edges of a circuit", short(geometric), "geometric mean")}
+    </dl>
+  );
 }
