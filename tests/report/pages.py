@@ -1,13 +1,14 @@
 """Pages for the browser's tests: `python -m tests.report.pages FOLDER NAME ...` writes them, through the code that users run.
 
-run.html        a run with two circuits, curves, tasks, a bridge and steering
-hostile.html    markup in tokens, labels, summaries; a token of 10,000 characters; weights that are no numbers
-empty.html      a circuit without a node
-no_card.html    a circuit without a card, of a task without pairs
-begun.html      a run without circuits
-large.html      a circuit of 2,000 edges
-twenty.html     a run of twenty tasks, with circuits of the size of real ones
-served.html     run.html with a server behind it
+    run.html        a run with two circuits, curves, tasks, a bridge and steering
+    hostile.html    markup in tokens, labels, summaries; a token of 10,000 characters; weights that are no numbers
+    empty.html      a circuit without a node
+    no_card.html    a circuit without a card, of a task without pairs
+    begun.html      a run without circuits
+    large.html      a circuit of 2,000 edges
+    twenty.html     a run of twenty tasks, with circuits of the size of real ones
+    served.html     run.html with a server behind it
+    notebook.html   a circuit as report.show gives it to a notebook
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from sparse_circuits.circuits import Group, Notes
 from sparse_circuits.data.tokenizer import Tokenizer
 from sparse_circuits.model import ModelConfig, Transformer, node_sites, site_width
 from sparse_circuits.pretrained import load_pretrained, pretrained_names
-from sparse_circuits.report import render, run_payload
+from sparse_circuits.report import render, run_payload, show
 from sparse_circuits.report.payload import circuit_payload
 from sparse_circuits.run import write_json
 from sparse_circuits.subject import samples_of
@@ -51,7 +52,13 @@ def write_pages(folder: Path, names: Sequence[str]) -> None:
         "twenty": lambda: twenty(folder),
     }
     for name in names:
-        (folder / f"{name}.html").write_text(render(pages[name]()), encoding="utf-8")
+        page = notebook(model, tokenizer) if name == "notebook" else render(pages[name]())
+        (folder / f"{name}.html").write_text(page, encoding="utf-8")
+
+
+def notebook(model: Transformer, tokenizer: Tokenizer) -> str:
+    """Return a page that shows a circuit as a notebook does."""
+    return f"<!doctype html><title>notebook</title>{show(small_circuit(model, tokenizer))._repr_html_()}"
 
 
 def run(folder: Path, model: Transformer, tokenizer: Tokenizer) -> dict[str, Any]:

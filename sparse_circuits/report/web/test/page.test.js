@@ -203,6 +203,15 @@ describe("the picture", () => {
   });
 });
 
+it("a notebook shows a circuit in a frame of its own", async () => {
+  writePages("notebook");
+  await page.goto(urlOf("notebook"));
+  const frame = page.frameLocator("iframe");
+  await frame.locator(".frame .spot[data-node='final_resid[9]']").click();
+  assert.match(await frame.locator(".card").innerText(), /Residual channel 9/);
+  clean();
+});
+
 it("the page is dark or light as the reader or the system wants", async () => {
   await openPage(page, urlOf("run"));
   const theme = () => page.evaluate(() => document.documentElement.dataset.theme);

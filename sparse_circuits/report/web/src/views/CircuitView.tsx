@@ -172,8 +172,8 @@ function Legend() {
     <div class="legend">
       {sample("link edge positive", signs[0])}
       {sample("link edge negative", signs[1])}
-      {sample("link edge unmeasured", "not measured", 1.4)}
-      {sample("wire", "a channel of the residual stream", 1.6)}
+      {meaning === "effect" && sample("link edge unmeasured", "not measured", 1.4)}
+      {sample("wire", "channel of the residual stream", 1.6)}
       {sample("link match", "query meets key", 1.4)}
       {sample("link readout positive", "unembedding", 2)}
     </div>

@@ -6,7 +6,7 @@ import { openCircuit } from "../session";
 import { decimal, known, short } from "../numbers";
 import { hideTip, showTip } from "../parts/tip";
 
-const SIZE = { width: 460, height: 260, left: 52, right: 24, top: 16, bottom: 40 },
+const SIZE = { width: 460, height: 260, left: 52, right: 24, top: 22, bottom: 40 },
   BOUND = 0.2;
 
 export function Frontier({ circuits }: { circuits: Circuit[] }) {
@@ -44,7 +44,7 @@ export function Frontier({ circuits }: { circuits: Circuit[] }) {
       <text x={(SIZE.left + SIZE.width - SIZE.right) / 2} y={SIZE.height - 5} text-anchor="middle">
         edges
       </text>
-      <text x="6" y="12">
+      <text x={SIZE.left} y="10">
         loss
       </text>
       <line class="level" x1={SIZE.left} x2={SIZE.width - SIZE.right} y1={y(BOUND)} y2={y(BOUND)} />
