@@ -1,14 +1,14 @@
 """Pages for the browser's tests: `python -m tests.report.pages FOLDER NAME ...` writes them, through the code that users run.
 
-    run.html        a run with two circuits, curves, tasks, a bridge and steering
-    hostile.html    markup in tokens, labels, summaries; a token of 10,000 characters; weights that are no numbers
-    empty.html      a circuit without a node
-    no_card.html    a circuit without a card, of a task without pairs
-    begun.html      a run without circuits
-    large.html      a circuit of 2,000 edges
-    twenty.html     a run of twenty tasks, with circuits of the size of real ones
-    served.html     run.html with a server behind it
-    notebook.html   a circuit as report.show gives it to a notebook
+run.html        a run with two circuits, curves, tasks, a bridge and steering
+hostile.html    markup in tokens, labels, summaries; a token of 10,000 characters; weights that are no numbers
+empty.html      a circuit without a node
+no_card.html    a circuit without a card, of a task without pairs
+begun.html      a run without circuits
+large.html      a circuit of 2,000 edges
+twenty.html     a run of twenty tasks, with circuits of the size of real ones
+served.html     run.html with a server behind it
+notebook.html   a circuit as report.show gives it to a notebook
 """
 
 from __future__ import annotations
