@@ -31,7 +31,7 @@ export async function takeShots(url, folder, task) {
   await page.locator(".frame .spot[data-node*='.attn.v[']").last().click();
   await shoot("node");
   await page.locator(".side").evaluate(side => {
-    side.scrollTop = 760;
+    side.scrollTop = 1240;
   });
   await shoot("node-more");
   await page.locator("#bar .tabs button", { hasText: "Card" }).click();

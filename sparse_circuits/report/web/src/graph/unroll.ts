@@ -34,9 +34,10 @@ export interface Unrolled {
   tokens: number[];
 }
 
-const ATTENDED = 0.85,
-  MOST_KEYS = 5,
-  LEAST_SHARE = 0.04;
+// Of each head as many keys are drawn as have this share of its attention, but no more, and none that has far less than the first.
+const ATTENDED = 0.85;
+const MOST_KEYS = 5;
+const LEAST_OF_FIRST = 0.2;
 
 interface Incoming {
   kind: "edge" | "readout" | "stream";
@@ -176,7 +177,7 @@ function attended(shares: number[] | null): [number, number][] {
   const total = keys.reduce((sum, [, share]) => sum + share, 0);
   let covered = 0;
   return keys.filter(([, share], i) => {
-    const isKept = i === 0 || (i < MOST_KEYS && share > LEAST_SHARE && covered < ATTENDED * total);
+    const isKept = i === 0 || (i < MOST_KEYS && share > LEAST_OF_FIRST * keys[0][1] && covered < ATTENDED * total);
     covered += share;
     return isKept;
   });

@@ -44,6 +44,8 @@ export function LineChart({ title, axis, series, log, level }: Props) {
   const x = scaleLinear([xs[0], xs[xs.length - 1]], [SIZE.left, SIZE.width - SIZE.right]);
   const vertical = [SIZE.height - SIZE.bottom, SIZE.top];
   const y = log ? scaleLog([low / 1.1, high * 1.1], vertical) : scaleLinear([low - margin, high + margin], vertical);
+  // A few whole numbers, such as places, are all named.
+  const steps = xs.length <= 12 && xs.every(Number.isInteger) ? xs : x.ticks(5);
   const points = (each: Series) => each.x.map((step, i) => [step, each.y[i], each.low?.[i], each.high?.[i]] as const);
   const drawn = line<readonly [number, Maybe, Maybe, Maybe]>(
     ([step]) => x(step),
@@ -90,7 +92,7 @@ export function LineChart({ title, axis, series, log, level }: Props) {
             </text>
           </>
         ))}
-        {x.ticks(5).map(tick => (
+        {steps.map(tick => (
           <text x={x(tick)} y={SIZE.height - 20} text-anchor="middle">
             {short(tick)}
           </text>
