@@ -27,7 +27,6 @@ export function Overview({ payload }: { payload: Payload }) {
         <p class="lede">{sentence}</p>
       </div>
       <Tiles payload={payload} />
-      <TaskTable payload={payload} />
       <div class="grid three">
         {payload.circuits.length > 0 && (
           <Panel
@@ -58,25 +57,6 @@ export function Overview({ payload }: { payload: Payload }) {
             />
           </Panel>
         )}
-        {curves && (
-          <Panel title="Sparsity" about="Weights that are not zero, on a logarithmic axis." data={() => curves.training.l0}>
-            <LineChart
-              title="L0"
-              axis="step"
-              log
-              series={[{ label: "not zero", color: "var(--ink)", x: curves.training.step, y: curves.training.l0 }]}
-            />
-          </Panel>
-        )}
-        {curves && (
-          <Panel title="Learning rate" data={() => curves.training.lr}>
-            <LineChart
-              title="Learning rate"
-              axis="step"
-              series={[{ label: "rate", color: "var(--ink)", x: curves.training.step, y: curves.training.lr }]}
-            />
-          </Panel>
-        )}
         {curves && Object.keys(curves.tasks).length > 0 && (
           <Panel
             title="Tasks in training"
@@ -98,6 +78,26 @@ export function Overview({ payload }: { payload: Payload }) {
           </Panel>
         )}
       </div>
+      <TaskTable payload={payload} />
+      {curves && (
+        <div class="grid three">
+          <Panel title="Sparsity" about="Weights that are not zero, on a logarithmic axis." data={() => curves.training.l0}>
+            <LineChart
+              title="L0"
+              axis="step"
+              log
+              series={[{ label: "not zero", color: "var(--ink)", x: curves.training.step, y: curves.training.l0 }]}
+            />
+          </Panel>
+          <Panel title="Learning rate" data={() => curves.training.lr}>
+            <LineChart
+              title="Learning rate"
+              axis="step"
+              series={[{ label: "rate", color: "var(--ink)", x: curves.training.step, y: curves.training.lr }]}
+            />
+          </Panel>
+        </div>
+      )}
       <RunFacts payload={payload} />
     </>
   );
@@ -126,7 +126,7 @@ function Tiles({ payload }: { payload: Payload }) {
         tile(
           "Tasks known",
           `${tasks.filter(task => task.verdict === "known").length} of ${tasks.length}`,
-          "accuracy ≥ 0.95, loss < 0.15",
+          "95 % right, loss < 0.15",
         )}
       {circuits.length > 0 && tile("Circuits that hold", `${holding} of ${circuits.length}`, "every check keeps its bound")}
       {geometric && tile("Edges of a circuit", short(geometric), "geometric mean")}

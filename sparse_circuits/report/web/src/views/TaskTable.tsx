@@ -93,7 +93,7 @@ export function TaskTable({ payload }: { payload: Payload }) {
             show: (each: Row) =>
               each.circuit && (
                 <span class={each.circuit.verdict.startsWith("holds") ? "holds" : "fails"} title={each.circuit.verdict}>
-                  {each.circuit.verdict.split(" (")[0] || "no card"}
+                  {each.circuit.verdict.split(/ \(|:/)[0] || "no card"}
                 </span>
               ),
           },
