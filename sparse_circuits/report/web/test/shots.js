@@ -34,6 +34,7 @@ export async function takeShots(url, folder, task) {
     side.scrollTop = 1240;
   });
   await shoot("node-more");
+  await page.keyboard.press("Escape");
   await page.locator("#bar .tabs button", { hasText: "Card" }).click();
   await shoot("card");
   await page.locator("#bar .tabs button", { hasText: "Compare" }).click();
