@@ -1,9 +1,13 @@
-# `make quickstart` walks the whole way, `make test` tests it; each installs what it needs, once, into .venv.
+# `make quickstart` walks the whole way, `make test` tests it; each installs what it needs, once, into .venv. Only `make web`
+# and `make test-web` need Node.
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/installed
 
-.PHONY: quickstart test lint kernels wheel clean
+WEB := sparse_circuits/report/web
+CHROMIUM ?= /usr/bin/chromium
+
+.PHONY: quickstart test lint kernels web test-web wheel clean
 
 quickstart: $(INSTALLED)
 	$(BIN)/sparse-circuits quickstart
@@ -20,11 +24,24 @@ kernels: $(INSTALLED)
 	$(BIN)/python -m sparse_circuits.kernels.aot
 	$(BIN)/python -m experiments.bench_kernels --device cpu --interpret --repeats 1 --out build/dry_run.json
 
+# The page of a run: its asset is built from TypeScript, and committed, so that whoever uses it needs no Node.
+web: $(WEB)/node_modules
+	npm --prefix $(WEB) run build
+
+# The asset is the build of its source; pages are opened in a browser and used.
+test-web: $(INSTALLED) $(WEB)/node_modules
+	test -x $(CHROMIUM) || apt-get install -y chromium || sudo apt-get install -y chromium
+	cd $(WEB) && PYTHON=$(abspath $(BIN))/python CHROMIUM=$(CHROMIUM) npm test
+
+$(WEB)/node_modules: $(WEB)/package-lock.json
+	npm --prefix $(WEB) ci
+	touch $@
+
 wheel: $(INSTALLED)
 	$(BIN)/pip wheel --quiet --no-deps --wheel-dir dist .
 
 clean:
-	rm -rf $(VENV) build dist *.egg-info
+	rm -rf $(VENV) build dist *.egg-info $(WEB)/node_modules $(WEB)/build
 
 $(INSTALLED): setup.cfg pyproject.toml constraints.txt
 	python3 -m venv $(VENV)

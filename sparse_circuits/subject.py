@@ -11,7 +11,7 @@ from jaxtyping import Int
 from torch import Tensor
 
 from sparse_circuits.circuits import Means, load_means, measure_means, save_means
-from sparse_circuits.circuits.means import MEANS_FILE
+from sparse_circuits.circuits.means import MEANS_FILE, load_sample
 from sparse_circuits.conf.verbs import DEFAULT_RUN
 from sparse_circuits.data import DataConfig, Loader, Tokenizer, prepare, validation_batches
 from sparse_circuits.model import Transformer
@@ -91,6 +91,18 @@ def validation_rows(run: Path, *, n_tokens: int, n_ctx: int) -> Int[Tensor, "n_r
     dataset = prepare(from_plain(DataConfig, read_json(run / "run.json")["config"]["data"]))
     (rows,) = validation_batches(dataset.validation, batch_size=max(1, n_tokens // n_ctx), n_ctx=n_ctx, n_batches=1)
     return rows[:, :-1]
+
+
+def samples_of(run: Path) -> dict[str, Tensor]:
+    """Return tokens that a run's model was trained on, by its hash; of a folder without means, those of the models that ship.
+
+    Raises:
+        UserError: the run's means are damaged.
+    """
+    if (run / MEANS_FILE).exists():
+        return load_sample(run / MEANS_FILE)
+    means = [load_pretrained(name).means for name in pretrained_names()]
+    return {each.model_hash: each.sample for each in means if each.sample is not None}
 
 
 def bigram_of(model: Transformer | None) -> Any:

@@ -61,7 +61,8 @@ def test_from_a_corpus_to_a_circuit_and_its_report(
     assert json.loads((corpus / "walk" / "exports" / "lights.json").read_text())["graph"]
 
     assert cli.main(["report", "run=walk"]) == 0
-    assert "lights" in (corpus / "walk" / "report.html").read_text()
+    shown = json.loads((corpus / "walk" / "report.json").read_text())
+    assert [circuit["task"] for circuit in shown["circuits"]] == ["lights"] and shown["samples"]
     capsys.readouterr()
     assert cli.main(["train", "run=walk", *TINY, *training]) == 2
     assert "resume=true" in capsys.readouterr().err

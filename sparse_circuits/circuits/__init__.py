@@ -8,6 +8,7 @@ from sparse_circuits.circuits.extract import ExtractConfig, extract
 from sparse_circuits.circuits.faithfulness import CardConfig
 from sparse_circuits.circuits.masks import MaskConfig
 from sparse_circuits.circuits.means import Means, load_means, measure_means, save_means
+from sparse_circuits.circuits.notes import Group, Notes
 from sparse_circuits.circuits.objective import Objective
 from sparse_circuits.circuits.tune import Budget, TuneConfig
 
@@ -20,8 +21,10 @@ __all__ = [
     "Circuit",
     "Edge",
     "ExtractConfig",
+    "Group",
     "MaskConfig",
     "Means",
+    "Notes",
     "Objective",
     "Prediction",
     "TokenLink",

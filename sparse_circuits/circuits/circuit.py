@@ -7,7 +7,7 @@ stand at, the calibration, the tokenizer. So its file works in another folder an
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -21,6 +21,8 @@ from sparse_circuits.circuits.describe import describe
 from sparse_circuits.circuits.edges import Edge, TokenLink, embedding_links, residual_links, unembedding_links
 from sparse_circuits.circuits.margin import answer_margins
 from sparse_circuits.circuits.means import Means
+from sparse_circuits.circuits.nodes import list_nodes
+from sparse_circuits.circuits.notes import Notes
 from sparse_circuits.circuits.question import encode_question
 from sparse_circuits.circuits.spec import TaskSpec
 from sparse_circuits.circuits.store import read_circuit, write_circuit
@@ -62,6 +64,8 @@ class Circuit:
     """The configuration that found it, as plain values."""
     merges: list[Merge] = field(default_factory=list)
     """Nodes that others write for: their weights are part of these nodes' edges."""
+    notes: Notes = field(default_factory=Notes)
+    """What a reader calls its nodes."""
 
     @property
     def model_hash(self) -> str:
@@ -132,6 +136,15 @@ class Circuit:
     def describe(self) -> str:
         """Return the circuit as text: numbers, nodes by site, edges with their weights."""
         return describe(self)
+
+    def with_notes(self, notes: Notes) -> Circuit:
+        """Return the same circuit with these labels and groups in the place of its own.
+
+        Raises:
+            UserError: they name a node that the circuit does not have.
+        """
+        notes.check([str(node) for node in list_nodes(self.nodes)])
+        return replace(self, notes=notes)
 
     def save(self, path: Path) -> None:
         """Write the circuit to one file, atomically."""

@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 
 import torch
-from einops import rearrange
 from jaxtyping import Float, Int
 from torch import Tensor
 
@@ -29,9 +28,9 @@ from sparse_circuits.circuits.margin import (
     site_before,
 )
 from sparse_circuits.circuits.nodes import Channels, list_nodes
+from sparse_circuits.circuits.patterns import attention_patterns, heads_of
 from sparse_circuits.circuits.side_by_side import side_by_side
-from sparse_circuits.kernels.sink_attention.reference import attention_pattern
-from sparse_circuits.model import Node, Transformer, record
+from sparse_circuits.model import Node, Transformer
 from sparse_circuits.model.sites import FINAL
 from sparse_circuits.model.taps import NO_TAPS, Taps
 from sparse_circuits.tasks import PairBatch, right_margins
@@ -66,32 +65,15 @@ def pattern_errors(model: Transformer, batch: PairBatch, nodes: Channels, taps: 
     The mean, over the prompts' query positions, of the summed absolute difference of attention weights, the sink's included:
     from 0 to 2.
     """
-    heads = sorted(
-        {(int(site.split(".")[0]), c // model.config.d_head) for site in nodes if site[-1] in "qkv" for c in nodes[site]}
-    )
+    heads = heads_of(nodes, model.config)
     totals, n_queries = dict.fromkeys(heads, 0.0), 0
     for tokens, last in zip(batch.tokens.split(PROMPTS_AT_ONCE), batch.last.split(PROMPTS_AT_ONCE), strict=True):
         is_prompt = torch.arange(tokens.shape[1], device=tokens.device) <= last.unsqueeze(1)
         n_queries += int(is_prompt.sum())
-        ours, theirs = (_patterns(model, tokens, heads, each) for each in (taps, NO_TAPS))
+        ours, theirs = (attention_patterns(model, tokens, heads, taps=each) for each in (taps, NO_TAPS))
         for head in heads:
             totals[head] += (ours[head] - theirs[head]).abs().sum(-1)[is_prompt].sum().item()
-    return {f"{layer}.attn head {head}": total / n_queries for (layer, head), total in totals.items()}
-
-
-def _patterns(
-    model: Transformer, tokens: Int[Tensor, "batch pos"], heads: Iterable[tuple[int, int]], taps: Taps
-) -> dict[tuple[int, int], Float[Tensor, "batch query key_or_sink"]]:
-    sites = sorted({f"{layer}.attn.{name}" for layer, _ in heads for name in "qk"})
-    values = record(model, tokens, sites, taps=taps) if sites else {}
-    patterns = {}
-    for layer, head in heads:
-        split = (rearrange(values[f"{layer}.attn.{n}"], "b p (h d) -> b h p d", d=model.config.d_head) for n in "qk")
-        q, k = (x[:, head : head + 1] for x in split)
-        sink = model.layers[layer].attn.sink
-        pattern = attention_pattern(q, k, None if sink is None else sink[head : head + 1]).squeeze(1)
-        patterns[layer, head] = torch.cat([pattern, 1 - pattern.sum(-1, keepdim=True)], dim=-1)
-    return patterns
+    return {str(head): total / n_queries for head, total in totals.items()}
 
 
 @torch.no_grad()

@@ -97,6 +97,18 @@ def load_means(path: Path, model: Transformer) -> Means:
     return means
 
 
+def load_sample(path: Path) -> dict[str, Int[Tensor, "n_rows pos"]]:
+    """Return the sample of pretraining tokens in a file of means, by its model's hash; nothing where there is none.
+
+    Raises:
+        UserError: the file is damaged.
+    """
+    if not path.exists():
+        return {}
+    tensors, metadata = read_tensors(path, kind="means")
+    return {metadata["model_hash"]: tensors["sample"]} if "sample" in tensors else {}
+
+
 def check_means(means: Means, model: Transformer, *, source: object = "the means") -> None:
     """Refuse means of another model.
 

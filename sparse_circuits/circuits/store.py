@@ -15,6 +15,7 @@ from torch import Tensor
 from sparse_circuits.circuits.card import Card
 from sparse_circuits.circuits.edges import Edge
 from sparse_circuits.circuits.means import Means
+from sparse_circuits.circuits.notes import Notes
 from sparse_circuits.circuits.spec import TaskSpec
 from sparse_circuits.circuits.subgraph import Merge
 from sparse_circuits.data.tokenizer import Tokenizer
@@ -44,6 +45,7 @@ def write_circuit(circuit: Circuit, path: Path) -> None:
         "card": to_plain(circuit.card),
         "recipe": circuit.recipe,
         "merges": [to_plain(merge) for merge in circuit.merges],
+        "notes": to_plain(circuit.notes),
         "means": {"n_tokens": circuit.means.n_tokens, "model_hash": circuit.means.model_hash},
         "model": {"config": to_plain(circuit.model.config), "d_vocab": circuit.model.d_vocab},
         "tokenizer": circuit.tokenizer.to_json(),
@@ -85,4 +87,5 @@ def read_circuit(path: Path) -> dict[str, Any]:
         "card": from_plain(Card, metadata["card"]),
         "recipe": metadata["recipe"],
         "merges": [from_plain(Merge, merge) for merge in metadata["merges"]],
+        "notes": Notes.from_plain(metadata.get("notes", {}), source=f"the notes in {path}"),  # files of before have none
     }

@@ -3,6 +3,7 @@
     api/run     RunRequest   a prompt in model and circuit, changed          -> live.Outcome, with `why` where model is null
     api/pair    PairRequest  any held-out pair of a circuit's task           -> pair.ShownPair
     api/steer   SteerRequest the dense model, steered through the bridge     -> steering.Steered
+    api/labels  LabelsRequest  a circuit's labels and groups, into its file  -> {}
     api/cancel  {}           whatever is in progress or waits is given up    -> {cancelled: how many}
 
 A new question is a dataclass, a function and a line in `answers`.
@@ -15,6 +16,8 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
+from sparse_circuits.circuits import Notes
+from sparse_circuits.circuits.notes import Group
 from sparse_circuits.errors import UserError
 from sparse_circuits.plain import to_plain
 from sparse_circuits.report.change import Intervention
@@ -61,11 +64,24 @@ class SteerRequest:
 
 
 @dataclass(frozen=True)
+class LabelsRequest:
+    """Keep what a reader has written on a circuit."""
+
+    circuit: int
+    labels: dict[str, str] = field(default_factory=dict)
+    groups: list[Group] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
 class CancelRequest:
     """Give up what is in progress and what waits."""
 
 
-def answers(session: Session, worker: Worker) -> dict[str, Answer]:
+KeepNotes = Callable[[int, Notes], None]
+"""From a circuit's place on the page and its notes to its file."""
+
+
+def answers(session: Session, worker: Worker, *, keep_notes: KeepNotes) -> dict[str, Answer]:
     """Return what answers each question, by its path; all but `cancel` take their turn with the worker."""
 
     def in_turn(kind: type[Request], work: Callable[[Session, Request, Proceed], Any]) -> Answer:
@@ -75,10 +91,16 @@ def answers(session: Session, worker: Worker) -> dict[str, Answer]:
         read_request(CancelRequest, body)
         return {"cancelled": worker.cancel()}
 
+    def labels(session: Session, asked: LabelsRequest, proceed: Proceed) -> dict[str, Any]:
+        session.place(asked.circuit)  # which is there, or refused
+        keep_notes(asked.circuit, Notes(asked.labels, asked.groups))
+        return {}
+
     return {
         "api/run": in_turn(RunRequest, _run),
         "api/pair": in_turn(PairRequest, _pair),
         "api/steer": in_turn(SteerRequest, _steer),
+        "api/labels": in_turn(LabelsRequest, labels),
         "api/cancel": cancel,
     }
 

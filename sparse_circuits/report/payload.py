@@ -7,10 +7,12 @@
     curves    see `curves.py`, or null
     tasks     the doctor's rows (`Diagnosis.to_dict`), or null
     circuits  a list, see `graph.py`; in the order of the tasks
+    texts     the texts of tokens; elsewhere a token is its place in this list
+    samples   {model_hash: see `samples.py`} for every model of the circuits whose pretraining tokens are at hand
     bridge    bridge.json, the scores of a bridge (`BridgeScores`), or null
     steering  a list: what is in steering/ (`SteeringCurves`, and `features`, a list of `NodeFeature`)
-    live      only where a server stands behind the page (`api.py`): {model: {n_ctx} or null, circuits: [{model, why, answers,
-              n_pairs, n_ctx}], steering, why_no_steering, limits: {n_bytes, seconds}}
+    live      null in a file; where a server stands behind the page (`api.py`): {model: {n_ctx} or null, circuits: [{model, why,
+              answers, n_pairs, n_ctx}], steering, why_no_steering, limits: {n_bytes, seconds}}
 
 Losses are in nats. A number that is not finite is null, as JSON has none.
 """
@@ -18,8 +20,7 @@ Losses are in nats. A number that is not finite is null, as JSON has none.
 from __future__ import annotations
 
 import json
-import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -27,16 +28,23 @@ from sparse_circuits.circuits import Circuit
 from sparse_circuits.errors import UserError
 from sparse_circuits.report.curves import training_curves
 from sparse_circuits.report.graph import circuit_graph
+from sparse_circuits.report.numbers import finite
+from sparse_circuits.report.samples import Sample, sample_behaviour
+from sparse_circuits.report.texts import Texts
 from sparse_circuits.run import read_json
 from sparse_circuits.training.track import read_metrics
 
-SCHEMA = {"name": "sparse_circuits.report", "version": 1}
+SCHEMA = {"name": "sparse_circuits.report", "version": 2}
 
 
-def run_payload(run_folder: Path) -> dict[str, Any]:
+def run_payload(run_folder: Path, *, samples: Mapping[str, Sample] | None = None) -> dict[str, Any]:
     """Return the payload of a run folder; parts that the run has not reached are null or empty.
 
     A folder of circuits alone, as of a model that comes with the package, has no run.
+
+    Args:
+        run_folder: what training, extraction, bridges and steering wrote to.
+        samples: for hashes of models, tokens that they were trained on, Int[Tensor, "n_rows pos"].
 
     Raises:
         UserError: the folder holds neither a run nor a circuit, or one of its files is damaged.
@@ -48,30 +56,54 @@ def run_payload(run_folder: Path) -> dict[str, Any]:
         raise UserError(f"{folder} holds neither run.json nor circuits: give the folder that training or extraction wrote.")
     tasks = _read(folder / "tasks.json")
     return _payload(
+        _in_order(circuits, [row["task"] for row in tasks or ()]),
+        samples or {},
         run=_run(folder) if has_run else None,
         data=_data(_read(folder / "data.json")),
         model=_read(folder / "model.json"),
         curves=training_curves(_metrics(folder / "metrics.jsonl")) if has_run else None,
         tasks=tasks,
-        circuits=_in_order(circuits, [row["task"] for row in tasks or ()]),
         bridge=_read(folder / "bridge.json"),
         steering=[read_json(path) for path in sorted(folder.glob("steering/*.json"))],
     )
 
 
-def circuit_payload(circuit: Circuit) -> dict[str, Any]:
-    """Return the payload of one circuit without its run."""
-    return _payload(circuits=[circuit])
+def circuit_payload(circuit: Circuit, *, sample: Sample | None = None) -> dict[str, Any]:
+    """Return the payload of one circuit without its run.
+
+    Args:
+        circuit: the one.
+        sample: tokens that its model was trained on.
+    """
+    return _payload([circuit], {} if sample is None else {circuit.model_hash: sample})
 
 
 def to_json(payload: dict[str, Any]) -> str:
     """Return a payload as compact JSON."""
-    return json.dumps(_finite(payload), ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+    return json.dumps(finite(payload), ensure_ascii=False, allow_nan=False, separators=(",", ":"))
 
 
-def _payload(*, circuits: Iterable[Circuit], **parts: Any) -> dict[str, Any]:
-    absent = dict.fromkeys(("run", "data", "model", "curves", "tasks", "bridge"))
-    return {"schema": SCHEMA, **absent, "steering": [], **parts, "circuits": [circuit_graph(circuit) for circuit in circuits]}
+def _payload(circuits: list[Circuit], samples: Mapping[str, Sample], **parts: Any) -> dict[str, Any]:
+    absent = dict.fromkeys(("run", "data", "model", "curves", "tasks", "bridge", "live"))
+    texts = Texts()
+    graphs = [circuit_graph(circuit, texts) for circuit in circuits]
+    hashes = dict.fromkeys(circuit.model_hash for circuit in circuits)
+    behaviours = {
+        model_hash: sample_behaviour(
+            [circuit for circuit in circuits if circuit.model_hash == model_hash], samples[model_hash], texts
+        )
+        for model_hash in hashes
+        if model_hash in samples
+    }
+    return {
+        "schema": SCHEMA,
+        **absent,
+        "steering": [],
+        **parts,
+        "circuits": graphs,
+        "texts": texts.listed(),
+        "samples": behaviours,
+    }
 
 
 def _run(folder: Path) -> dict[str, Any]:
@@ -115,15 +147,3 @@ def _metrics(path: Path) -> list[dict[str, Any]]:
 def _in_order(circuits: Iterable[Circuit], names: list[str]) -> list[Circuit]:
     rank = {name: position for position, name in enumerate(names)}
     return sorted(circuits, key=lambda circuit: rank.get(circuit.task.name, len(rank)))
-
-
-def _finite(value: Any) -> Any:
-    match value:
-        case float():
-            return value if math.isfinite(value) else None
-        case dict():
-            return {key: _finite(each) for key, each in value.items()}
-        case list() | tuple():
-            return [_finite(each) for each in value]
-        case _:
-            return value

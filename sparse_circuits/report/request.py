@@ -22,7 +22,7 @@ def read_request(kind: type[Request], body: bytes) -> Request:
     """Read a request.
 
     Args:
-        kind: its dataclass, of text, numbers, enums, lists, tuples, dataclasses and None.
+        kind: its dataclass, of text, numbers, enums, lists, tuples, tables by text, dataclasses and None.
         body: JSON.
 
     Raises:
@@ -41,6 +41,8 @@ def _read(hint: Any, value: Any, name: str) -> Any:
         return None if value is None else _read(hint, value, name)
     if dataclasses.is_dataclass(hint):
         return _read_object(hint, value, name)
+    if typing.get_origin(hint) is dict:
+        return _read_table(hint, value, name)
     if typing.get_origin(hint) in (list, tuple):
         return _read_list(hint, value, name)
     return _read_plain(hint, value, name)
@@ -67,6 +69,13 @@ def _read_list(hint: Any, value: Any, name: str) -> Any:
     if container is tuple and len(value) != len(items):
         raise UserError(f"{name} has {len(value)} entries: give {len(items)}.")
     return container(_read(items[place if container is tuple else 0], each, name) for place, each in enumerate(value))
+
+
+def _read_table(hint: Any, value: Any, name: str) -> dict[str, Any]:
+    if not isinstance(value, dict):
+        raise UserError(f"{name} is {_named(value)}: give an object.")
+    key_hint, value_hint = typing.get_args(hint)
+    return {_read(key_hint, key, name): _read(value_hint, each, name) for key, each in value.items()}
 
 
 def _read_plain(hint: Any, value: Any, name: str) -> Any:

@@ -11,13 +11,16 @@ import re
 import secrets
 import socket
 import socketserver
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing, suppress
 from http.server import ThreadingHTTPServer
+from pathlib import Path
 from threading import BoundedSemaphore
 from typing import Any
 
+from sparse_circuits.circuits import Circuit, Notes
 from sparse_circuits.errors import UserError
+from sparse_circuits.plain import to_plain
 from sparse_circuits.report.api import Answer, answers
 from sparse_circuits.report.handler import MAX_BYTES, Handler
 from sparse_circuits.report.page import render
@@ -30,12 +33,15 @@ LOOPBACK = "127.0.0.1"
 MAX_CONNECTIONS = 32
 
 
-def serve(payload: dict[str, Any], session: Session, *, port: int, ready: Callable[[str], object]) -> None:
+def serve(
+    payload: dict[str, Any], session: Session, files: Sequence[Path], *, port: int, ready: Callable[[str], object]
+) -> None:
     """Serve a run's page until interrupted.
 
     Args:
         payload: of the run.
         session: what answers.
+        files: of the circuits, in the page's order; notes are written into them.
         port: 0: any free one.
         ready: called with the page's address.
 
@@ -44,17 +50,29 @@ def serve(payload: dict[str, Any], session: Session, *, port: int, ready: Callab
     """
     worker = Worker()
     limits = {"n_bytes": MAX_BYTES, "seconds": worker.seconds}
-    page = render({**payload, "live": {**session.describe(), "limits": limits}})
-    with Server(page, answers(session, worker), port=port) as server, closing(worker), suppress(KeyboardInterrupt):
+    payload = {**payload, "live": {**session.describe(), "limits": limits}}
+
+    def keep_notes(circuit: int, notes: Notes) -> None:
+        Circuit.load(files[circuit]).with_notes(notes).save(files[circuit])
+        payload["circuits"][circuit]["notes"] = to_plain(notes)
+        server.page = page_of(payload)
+
+    asked = answers(session, worker, keep_notes=keep_notes)
+    with Server(page_of(payload), asked, port=port) as server, closing(worker), suppress(KeyboardInterrupt):
         ready(server.address)
         server.serve_forever()
+
+
+def page_of(payload: dict[str, Any]) -> bytes:
+    """Return the page as it is sent."""
+    return with_policy_of_headers(render(payload)).encode()
 
 
 class Server(ThreadingHTTPServer):
     """Serves one page and the answers below it, at `address`.
 
     Args:
-        page: HTML.
+        page: HTML, in UTF-8.
         answers: what answers the questions, by path.
         port: 0: any free one.
 
@@ -64,7 +82,7 @@ class Server(ThreadingHTTPServer):
 
     daemon_threads = True
 
-    def __init__(self, page: str, answers: Mapping[str, Answer], *, port: int = 0) -> None:
+    def __init__(self, page: bytes, answers: Mapping[str, Answer], *, port: int = 0) -> None:
         if not 0 <= port < 1 << 16:
             raise UserError(f"port is {port}: give one from 1 to 65535, or 0 for any free one.")
         try:
@@ -74,7 +92,7 @@ class Server(ThreadingHTTPServer):
                 f"Port {port} is not to be had ({error.strerror}): choose another, or 0 for any free one."
             ) from error
         self.token = secrets.token_urlsafe(32)
-        self.page, self.answers = with_policy_of_headers(page).encode(), dict(answers)
+        self.page, self.answers = page, dict(answers)
         self.hosts = {f"{name}:{self.server_port}" for name in (LOOPBACK, "localhost")}
         self._free = BoundedSemaphore(MAX_CONNECTIONS)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -66,7 +66,7 @@ def _describe(place: Place) -> dict[str, Any]:
 
 
 def open_session(
-    circuits: Sequence[Circuit], trained: Trained | None, *, steering: Steering | None, why_no_steering: str | None
+    circuits: Iterable[Circuit], trained: Trained | None, *, steering: Steering | None, why_no_steering: str | None
 ) -> Session:
     """Put circuits into the model that they were found in, where it is this one, or the one in their file is whole.
 
@@ -89,14 +89,14 @@ def _place(circuit: Circuit, trained: Trained | None) -> Place:
     return Place(circuit.tokenizer, circuit.means, model, circuit if model is None else replace(circuit, model=model))
 
 
-def load_circuits(folder: Path, tasks: Iterable[str]) -> list[Circuit]:
-    """Load the circuits of a run folder in the order in which a page has them.
+def load_circuits(folder: Path, tasks: Iterable[str]) -> dict[Path, Circuit]:
+    """Load the circuits of a run folder, by their files, in the order in which a page has them.
 
     Args:
         tasks: the page's, one for each circuit.
     """
-    named: dict[str, list[Circuit]] = defaultdict(list)
+    named: dict[str, list[tuple[Path, Circuit]]] = defaultdict(list)
     for path in sorted(Path(folder).glob("circuits/*.safetensors")):
         circuit = Circuit.load(path)
-        named[circuit.task.name].append(circuit)
-    return [named[task].pop(0) for task in tasks]
+        named[circuit.task.name].append((path, circuit))
+    return dict(named[task].pop(0) for task in tasks)

@@ -9,38 +9,39 @@ from pathlib import Path
 from rich.console import Console
 
 from sparse_circuits.bridges.load import load_bridged
+from sparse_circuits.circuits import Circuit
 from sparse_circuits.conf.verbs import ReportVerb, ViewVerb
 from sparse_circuits.errors import UserError
 from sparse_circuits.report import run_payload, write_report
 from sparse_circuits.report.serve import serve
 from sparse_circuits.report.session import Session, load_circuits, open_session
 from sparse_circuits.report.steering import REFERENCE_TOKENS, Steering
-from sparse_circuits.subject import model_of_circuits, validation_rows
+from sparse_circuits.subject import model_of_circuits, samples_of, validation_rows
 
 
 def report(config: ReportVerb, console: Console) -> Path:
     """Write a run's page and print where it is."""
-    path = write_report(config.run)
+    path = write_report(config.run, samples=samples_of(config.run))
     console.print(f"report: {path}")
     return path
 
 
 def view(config: ViewVerb, console: Console) -> None:
     """Serve a run's page with its models behind it, until interrupted."""
-    payload = run_payload(config.run)
-    session = load_session(config, [circuit["task"] for circuit in payload["circuits"]])
+    payload = run_payload(config.run, samples=samples_of(config.run))
+    circuits = load_circuits(config.run, [circuit["task"] for circuit in payload["circuits"]])
+    session = load_session(config, list(circuits.values()))
 
     def ready(address: str) -> None:
         console.print(f"{address}\nfor this machine only, while this runs; Ctrl-C ends it", soft_wrap=True, markup=False)
         if config.open:
             webbrowser.open(address)
 
-    serve(payload, session, port=config.port, ready=ready)
+    serve(payload, session, list(circuits), port=config.port, ready=ready)
 
 
-def load_session(config: ViewVerb, tasks: Sequence[str]) -> Session:
-    """Load what a served page works with: circuits in the order of these tasks, their whole model, the bridge."""
-    circuits = load_circuits(config.run, tasks)
+def load_session(config: ViewVerb, circuits: Sequence[Circuit]) -> Session:
+    """Load what a served page works with beside its circuits: their whole model, the bridge."""
     trained = model_of_circuits(config.run, config.checkpoint, {circuit.model_hash for circuit in circuits})
     try:
         steering, why = load_steering(config.run), None

@@ -14,6 +14,7 @@ from sparse_circuits.conf.verbs import ExtractVerb, QuickstartVerb, TasksVerb
 from sparse_circuits.data.words import Split
 from sparse_circuits.report import write_report
 from sparse_circuits.run import read_json, write_json
+from sparse_circuits.subject import samples_of
 from sparse_circuits.summary import print_summary, summarise
 from sparse_circuits.tasks import Diagnosis, Verdict
 from sparse_circuits.training.export import Trained
@@ -34,7 +35,7 @@ def quickstart(config: QuickstartVerb, console: Console) -> dict[str, Any]:
         circuits = extract_known(trained, diagnoses, config=config, console=console)
         summary = {"seconds": time.monotonic() - started, **summarise(config, diagnoses, circuits)}
         write_json(path, summary)
-        write_report(config.run)
+        write_report(config.run, samples=samples_of(config.run))
     summary = read_json(path)
     print_summary(summary, console)
     console.print(f"{summary['seconds']:.0f} seconds; report: {config.run / 'report.html'}")

@@ -1,8 +1,14 @@
 import pytest
 import torch
 
+from sparse_circuits.circuits import Group, Notes
 from sparse_circuits.model import Link
-from sparse_circuits.report.graph import circuit_graph
+from sparse_circuits.report import graph as room
+from sparse_circuits.report.texts import Texts
+
+
+def circuit_graph(circuit):
+    return room.circuit_graph(circuit, Texts())
 
 
 def names(graph, links):
@@ -49,31 +55,15 @@ def test_ends_are_no_nodes_of_the_circuit(make_circuit):
     assert sum(node["site"] not in ("embed", "logits") for node in graph["nodes"]) == graph["n_nodes"] == 11
 
 
-def test_a_channel_lists_its_largest_tokens(make_circuit, model):
-    (node,) = [node for node in circuit_graph(make_circuit())["nodes"] if (node["site"], node["channel"]) == ("embed", 5)]
-    weights = torch.tensor([weight for _, weight in node["tokens"]])
-    assert torch.equal(weights.abs(), model.embed.weight[:, 5].abs().topk(len(weights)).values)
-
-
 def test_a_dead_embedding_channel_writes_nothing(make_circuit, model):
     model.embed.weight[:, 5] = 0
     graph = circuit_graph(make_circuit())
     assert not any(source == "embed[5]" for source, _ in names(graph, graph["residual"]))
 
 
-def test_the_example_pair_has_the_circuits_own_probabilities(make_circuit):
-    circuit = make_circuit()
-    for example in circuit_graph(circuit)["examples"]:
-        opened = example["prompt"].rsplit("(", 1)[-1]
-        assert opened.startswith(example["answer"]) and example["answer"] != example["other"]
-        prediction = circuit.run(example["prompt"])
-        expected = prediction.positive if example["answer"] == '"' else prediction.negative
-        assert example["probability"] == pytest.approx(expected, rel=1e-5)
-
-
-def test_a_task_of_the_user_has_answers_but_no_example(make_circuit):
+def test_a_task_of_the_user_has_answers_but_no_pairs(make_circuit):
     graph = circuit_graph(make_circuit("a_task_of_the_user"))
-    assert graph["examples"] == []
+    assert (graph["pairs"], graph["activations"], graph["attention"]) == ([], None, [])
     assert {node["text"] for node in graph["nodes"] if node["site"] == "logits"} == {'"', "'"}
 
 
@@ -92,3 +82,10 @@ def test_nodes_and_edges_carry_the_loss_without_them(make_circuit):
     without = {f"{node['site']}[{node['channel']}]": node["without"] for node in graph["nodes"] if "without" in node}
     assert without == {"1.attn.q[3]": 0.4, "final_resid[9]": 0.7}
     assert [edge[3] for edge in graph["edges"]] == [0.3] + [None] * (len(circuit.edges) - 1)
+
+
+def test_notes_of_the_circuit_come_along(make_circuit):
+    notes = Notes({"1.attn.q[3]": "opens a string"}, [Group("quotes", ["1.attn.q[3]", "1.attn.k[3]"])])
+    graph = circuit_graph(make_circuit().with_notes(notes))
+    assert graph["notes"]["labels"] == {"1.attn.q[3]": "opens a string"}
+    assert graph["notes"]["groups"] == [{"name": "quotes", "nodes": ["1.attn.q[3]", "1.attn.k[3]"]}]

@@ -20,10 +20,10 @@ from sparse_circuits.tasks.encode import collate, draw_pairs
 from sparse_circuits.training.export import Trained
 
 PROMPT = "x = 'a"
-NODE = Node("1.attn.v", 6)
+NODE = Node("1.attn.v", 2)
 OUTSIDE = Node("0.mlp.post_act", 3)
 EDGE = ("0.mlp.act_in[5]", "0.mlp.post_act[7]")
-THROUGH_HEADS = ("1.attn.v[6]", "1.attn.resid_delta[9]")
+THROUGH_HEADS = ("1.attn.v[2]", "1.attn.resid_delta[9]")
 
 
 def probabilities(model, place, taps):
@@ -162,9 +162,14 @@ def test_the_model_alone(place):
     assert "choose a circuit" in found.why_answers
 
 
+open_alone = partial(open_session, trained=None, steering=None, why_no_steering="no bridge")
+
+
 def test_from_its_file_alone_a_circuit_answers_among_what_it_can_score(place, tmp_path):
     place.circuit.save(tmp_path / "circuits" / "quote.safetensors")
-    session = open_session(load_circuits(tmp_path, [place.circuit.task.name]), None, steering=None, why_no_steering="no bridge")
+    session = open_session(
+        load_circuits(tmp_path, [place.circuit.task.name]).values(), None, steering=None, why_no_steering="no bridge"
+    )
     (alone,) = session.circuits
     assert session.model is None and alone.model is None
     found, whole = run_prompt(alone, PROMPT), run_prompt(place, PROMPT)
@@ -183,7 +188,7 @@ def test_from_its_file_alone_a_circuit_answers_among_what_it_can_score(place, tm
 def test_a_circuit_joins_the_model_that_has_its_hash_and_no_other(place, tmp_path, tokenizer):
     place.circuit.save(tmp_path / "circuits" / "quote.safetensors")
     opened = partial(open_session, steering=None, why_no_steering="no bridge")
-    loaded = load_circuits(tmp_path, [place.circuit.task.name])
+    loaded = load_circuits(tmp_path, [place.circuit.task.name]).values()
     session = opened(loaded, Trained(place.model, tokenizer))
     assert session.circuits[0].model is session.circuits[0].circuit.model is session.model.model is place.model
     assert run_prompt(session.circuits[0], PROMPT) == run_prompt(place, PROMPT)
@@ -200,7 +205,9 @@ def test_a_circuit_joins_the_model_that_has_its_hash_and_no_other(place, tmp_pat
 def test_a_file_that_holds_its_whole_model_needs_no_other(place, tmp_path):
     everything = replace(place.circuit, task=replace(place.circuit.task, answer_ids=None))
     everything.save(tmp_path / "circuits" / "quote.safetensors")
-    session = open_session(load_circuits(tmp_path, [everything.task.name]), None, steering=None, why_no_steering="no bridge")
+    session = open_session(
+        load_circuits(tmp_path, [everything.task.name]).values(), None, steering=None, why_no_steering="no bridge"
+    )
     assert run_prompt(session.circuits[0], PROMPT) == run_prompt(place, PROMPT)
 
 
@@ -208,7 +215,7 @@ def test_circuits_stand_in_the_pages_order(make_circuit, tmp_path):
     for name, task in (("a", "one"), ("b", "two"), ("c", "one")):
         make_circuit(task, summary=name).save(tmp_path / "circuits" / f"{name}.safetensors")
     loaded = load_circuits(tmp_path, ["two", "one", "one"])
-    assert [circuit.task.summary for circuit in loaded] == ["b", "a", "c"]
+    assert [(path.stem, circuit.task.summary) for path, circuit in loaded.items()] == [("b", "b"), ("a", "a"), ("c", "c")]
 
 
 def test_any_held_out_pair_with_what_model_and_circuit_make_of_it(place):

@@ -5,11 +5,12 @@ import pytest
 from sparse_circuits.errors import UserError
 from sparse_circuits.report import render
 from sparse_circuits.report.payload import SCHEMA, circuit_payload, run_payload, to_json
+from sparse_circuits.subject import samples_of
 
 
 def test_a_whole_run_gives_every_part(run_folder):
     payload = run_payload(run_folder)
-    assert payload["schema"] == SCHEMA == {"name": "sparse_circuits.report", "version": 1}
+    assert payload["schema"] == SCHEMA == {"name": "sparse_circuits.report", "version": 2}
     assert payload["run"]["name"] == "small"
     assert payload["run"]["tokens_per_step"] == 32 * 256
     assert payload["run"]["n_tokens"] == payload["run"]["n_steps"] * 32 * 256
@@ -75,3 +76,18 @@ def test_a_damaged_file_is_named(run_folder, name, content):
     (run_folder / name).write_text(content)
     with pytest.raises(UserError, match=name.split("/")[-1]):
         run_payload(run_folder)
+
+
+def test_a_sample_of_training_tokens_gives_behaviours(run_folder):
+    assert run_payload(run_folder)["samples"] == {}
+    payload = run_payload(run_folder, samples=samples_of(run_folder))
+    (sample,) = payload["samples"].values()
+    assert sample["n_pos"] == 128
+    assert "1.attn.q[3]" in sample["nodes"]
+    assert max(sample["tokens"]) < len(payload["texts"])
+
+
+def test_samples_of_other_models_are_left_alone(make_circuit):
+    payload = circuit_payload(make_circuit())
+    assert payload["samples"] == {}
+    assert payload["live"] is None

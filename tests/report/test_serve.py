@@ -14,9 +14,12 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import pytest
+import torch
 
 from sparse_circuits import cli
+from sparse_circuits.circuits import Circuit
 from sparse_circuits.errors import UserError
+from sparse_circuits.plain import to_plain
 from sparse_circuits.report import handler as handling
 from sparse_circuits.report.api import RunRequest, answers
 from sparse_circuits.report.change import Change, Intervention
@@ -25,12 +28,13 @@ from sparse_circuits.report.page import render
 from sparse_circuits.report.pair import show_pair
 from sparse_circuits.report.payload import circuit_payload
 from sparse_circuits.report.request import read_request
-from sparse_circuits.report.serve import MAX_CONNECTIONS, Server, with_policy_of_headers
+from sparse_circuits.report.serve import MAX_CONNECTIONS, Server, page_of, with_policy_of_headers
 from sparse_circuits.report.session import Session
 from sparse_circuits.report.worker import Busy, Cancelled, OutOfTime, Worker
+from tests.report.small import payload_of
 
 PROMPT = "x = 'a"
-ABLATE = {"node": "1.attn.v[6]", "kind": "ablate", "value": None}
+ABLATE = {"node": "1.attn.v[2]", "kind": "ablate", "value": None}
 
 
 @dataclass
@@ -93,7 +97,7 @@ def start():
     """Start a server with some answers, and end it behind the test."""
     running = []
 
-    def start(answers, page="<p>a page</p>"):
+    def start(answers, page=b"<p>a page</p>"):
         server = Server(page, answers)
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
         thread.start()
@@ -109,7 +113,7 @@ def start():
 
 @pytest.fixture
 def server(start, session, worker, place):
-    return start(answers(session, worker), render(circuit_payload(place.circuit)))
+    return start(answers(session, worker, keep_notes=pytest.fail), page_of(circuit_payload(place.circuit)))
 
 
 @pytest.fixture
@@ -339,7 +343,7 @@ def test_what_is_no_request(echo, data):
         ({"prompt": PROMPT, "interventions": [{**ABLATE, "kind": ["ablate"]}]}, "kind is none of"),
         ({"prompt": PROMPT, "interventions": [{**ABLATE, "kind": "set", "value": float("nan")}]}, "give a finite number"),
         ({"prompt": PROMPT, "interventions": [{**ABLATE, "kind": "set", "value": 10**400}]}, "give a finite number"),
-        (b'{"prompt": "a", "interventions": [{"node": "1.attn.v[6]", "kind": "set", "value": 1e999}]}', "give a finite number"),
+        (b'{"prompt": "a", "interventions": [{"node": "1.attn.v[2]", "kind": "set", "value": 1e999}]}', "give a finite number"),
         ({"prompt": PROMPT, "interventions": [{**ABLATE, "kind": "set", "value": 1e300}]}, "1,000,000"),
         ({"prompt": PROMPT, "interventions": [{**ABLATE, "value": 0}]}, "ablate takes none"),
         ({"prompt": PROMPT, "circuit": 0, "interventions": [{**ABLATE, "node": "1.attn.v"}]}, "is no node"),
@@ -372,7 +376,7 @@ def test_a_request_read_has_the_types_it_says():
         {"prompt": "a", "interventions": [{**ABLATE, "kind": "set", "value": 2}], "cuts": [["a", "b"]], "answers": ["x", "y"]}
     )
     read = read_request(RunRequest, body.encode())
-    assert read == RunRequest("a", None, [Intervention("1.attn.v[6]", Change.set, 2.0)], [("a", "b")], ("x", "y"))
+    assert read == RunRequest("a", None, [Intervention("1.attn.v[2]", Change.set, 2.0)], [("a", "b")], ("x", "y"))
     assert isinstance(read.interventions[0].value, float)
 
 
@@ -396,9 +400,9 @@ def test_only_loopback_hears_it_and_every_server_has_its_own_token(start):
     assert one.token != two.token and len(one.token) >= 40
     assert one.address == f"http://127.0.0.1:{one.server_port}/{one.token}/"
     with pytest.raises(UserError, match="choose another"):
-        Server("", {}, port=one.server_port)
+        Server(b"", {}, port=one.server_port)
     with pytest.raises(UserError, match="give one from 1 to 65535"):
-        Server("", {}, port=70_000)
+        Server(b"", {}, port=70_000)
 
 
 def test_of_too_many_connections_the_last_are_hung_up_and_room_comes_back(echo):
@@ -573,8 +577,7 @@ def test_view_serves_a_folder_of_circuits_until_ctrl_c(place, tmp_path):
         _, _, host, token, _ = address.split("/")
         connection = http.client.HTTPConnection(host, timeout=20)
         connection.request("GET", f"/{token}/")
-        page = connection.getresponse().read().decode()
-        payload = json.loads(page.split('type="application/json">')[1].split("</script>")[0])
+        payload = payload_of(connection.getresponse().read().decode())
         assert payload["live"]["circuits"][0]["model"] is False and "checkpoint=" in payload["live"]["circuits"][0]["why"]
         assert payload["live"]["limits"] == {"n_bytes": 65536, "seconds": 30.0}
         connection.request(
@@ -583,6 +586,15 @@ def test_view_serves_a_folder_of_circuits_until_ctrl_c(place, tmp_path):
         found = json.loads(connection.getresponse().read())
         assert found["model"] is None and found["why"] == payload["live"]["circuits"][0]["why"]
         assert found["answers"]["circuit"] == pytest.approx(list(place.circuit.run(PROMPT)), abs=1e-6)
+        notes = {"labels": {"1.attn.q[3]": "asks <b>"}, "groups": [{"name": "both", "nodes": ["final_resid[9]"]}]}
+        connection.request(
+            "POST", f"/{token}/api/labels", json.dumps({"circuit": 0, **notes}), {"Content-Type": "application/json"}
+        )
+        assert json.loads(connection.getresponse().read()) == {}
+        connection.request("GET", f"/{token}/")
+        assert payload_of(connection.getresponse().read().decode())["circuits"][0]["notes"] == notes
+        kept = Circuit.load(tmp_path / "run" / "circuits" / "quote.safetensors")
+        assert to_plain(kept.notes) == notes and torch.equal(kept.model.embed.weight, place.model.embed.weight)
         connection.close()
         process.send_signal(signal.SIGINT)
         _, err = process.communicate(timeout=30)

@@ -51,7 +51,7 @@ def test_what_the_page_sees_is_what_steer_returns(steering, strength):
 
 def test_over_the_api_with_a_direction_measured_once(steering, monkeypatch):
     worker = Worker()
-    ask = answers(Session(None, [], steering, None), worker)["api/steer"]
+    ask = answers(Session(None, [], steering, None), worker, keep_notes=pytest.fail)["api/steer"]
     body = json.dumps({"circuit_node": NODE, "from_prompt": FROM, "to_prompt": TO, "strength": 2}).encode()
     first = ask(body)
     monkeypatch.setattr("sparse_circuits.report.steering.directions", pytest.fail)

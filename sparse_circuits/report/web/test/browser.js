@@ -1,0 +1,54 @@
+// A page in headless Chromium that may talk to nobody: every request that leaves the machine, and every error, is kept.
+
+import { mkdtemp, rm } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { chromium } from "playwright-core";
+
+const QUIET = [
+  "--headless",
+  "--no-sandbox",
+  "--disable-gpu",
+  "--no-first-run",
+  "--disable-background-networking",
+  "--disable-component-update",
+  "--disable-sync",
+];
+
+export async function openBrowser({ width = 1440, height = 900, scheme = "light" } = {}) {
+  const profile = await mkdtemp(join(tmpdir(), "page-"));
+  const context = await chromium.launchPersistentContext(profile, {
+    executablePath: process.env.CHROMIUM ?? "/usr/bin/chromium",
+    args: QUIET,
+    viewport: { width, height },
+    colorScheme: scheme,
+    acceptDownloads: true,
+  });
+  const page = context.pages()[0] ?? (await context.newPage()),
+    problems = [],
+    outside = [];
+  page.on("console", message => {
+    if (message.type() === "error" || message.type() === "warning") problems.push(message.text());
+  });
+  page.on("pageerror", error => problems.push(String(error)));
+  await context.route(/^(https?|wss?):/, route => {
+    outside.push(route.request().url());
+    route.abort();
+  });
+  return {
+    page,
+    problems,
+    outside,
+    async close() {
+      await context.close();
+      await rm(profile, { recursive: true, force: true });
+    },
+  };
+}
+
+export async function openPage(page, url) {
+  // From one address to another of the same file nothing would be loaded.
+  await page.goto("about:blank");
+  await page.goto(url);
+  await page.waitForSelector("html[data-ready]");
+}

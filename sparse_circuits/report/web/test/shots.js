@@ -1,0 +1,52 @@
+// Screenshots of every view at 1440 x 900: `node test/shots.js REPORT.html [FOLDER]`; `task=with_open` chooses the circuit.
+
+import { mkdirSync } from "node:fs";
+import { join, resolve } from "node:path";
+import { fileURLToPath, pathToFileURL } from "node:url";
+import { openBrowser, openPage } from "./browser.js";
+import { DOCS } from "./pages.js";
+
+// Writes view.png for each view that the page has something for, and returns what went wrong.
+export async function takeShots(url, folder, task) {
+  mkdirSync(folder, { recursive: true });
+  const browser = await openBrowser(),
+    { page, problems, outside } = browser;
+  // Away from all that would show a note beside the pointer.
+  const rest = () => page.mouse.move(2, 2);
+  const shoot = name =>
+    rest()
+      .then(() => page.waitForTimeout(250))
+      .then(() => page.screenshot({ path: join(folder, `${name}.png`) }));
+  await openPage(page, url);
+  await shoot("overview");
+  await page.locator("#bar .tabs button", { hasText: "Circuit" }).click();
+  if (task) await page.locator("#bar select").selectOption({ label: task });
+  await page.locator(".frame .spot").first().waitFor();
+  await shoot("circuit");
+  const live = page.locator(".paths button:not(.elsewhere)").filter({ hasText: ".v[" }).first();
+  if (await live.count()) await live.click();
+  await page.evaluate(() => scrollTo(0, 0));
+  await shoot("path");
+  await page.keyboard.press("Escape");
+  await page.locator(".frame .spot[data-node*='.attn.v[']").last().click();
+  await shoot("node");
+  await page.locator(".side").evaluate(side => {
+    side.scrollTop = 1240;
+  });
+  await shoot("node-more");
+  await page.keyboard.press("Escape");
+  await page.locator("#bar .tabs button", { hasText: "Card" }).click();
+  await shoot("card");
+  await page.locator("#bar .tabs button", { hasText: "Compare" }).click();
+  await shoot("compare");
+  await page.locator("#bar .tabs button", { hasText: "Bridge" }).click();
+  if (await page.locator(".chart").count()) await shoot("bridge");
+  await browser.close();
+  return [...problems, ...outside];
+}
+
+if (process.argv[1] === fileURLToPath(import.meta.url)) {
+  const [report, folder] = process.argv.slice(2).filter(each => !each.startsWith("task=")),
+    task = process.argv.find(each => each.startsWith("task="))?.slice(5);
+  console.log(await takeShots(pathToFileURL(resolve(report)).href, folder ?? join(DOCS, "report"), task));
+}
