@@ -24,6 +24,7 @@ from sparse_circuits.circuits.edges import circuit_edges
 from sparse_circuits.circuits.extract import prepare_search
 from sparse_circuits.circuits.nodes import channels_of
 from sparse_circuits.conf.verbs import DEFAULT_RUN
+from sparse_circuits.errors import UserError
 from sparse_circuits.subject import Subject, subject_of
 from sparse_circuits.tasks import TASKS
 
@@ -33,10 +34,16 @@ Among = Callable[[dict[str, Any]], bool]
 
 
 def sizes(subject: Subject, task: str, ranking: str, *, objective: Objective, seed: int) -> dict[str, Any]:
-    """Rank the nodes of a model for a task, and return how many nodes and edges reach each target; None where all do not."""
+    """Rank the nodes of a model for a task, and return how many nodes and edges reach each target; None where all do not.
+
+    A model that knows the task on one seed's pairs may miss it by a hair on another's: then the refusal is the result.
+    """
     model = subject.model
     config = ExtractConfig(masks=masks_for(objective), tune=TuneConfig(budget=Budget.standard), seed=seed)
-    search = prepare_search(model, TASKS[task], subject.tokenizer, subject.means(), config=config)
+    try:
+        search = prepare_search(model, TASKS[task], subject.tokenizer, subject.means(), config=config)
+    except UserError as error:
+        return {"sizes": dict.fromkeys(map(str, TARGETS)), "refused": str(error)}
     if ranking == LEARNED:
         rank = search.learn_nodes()
         start = int((rank > 0).sum())
