@@ -2,9 +2,9 @@
 
     python -m experiments.diff_circuits --tasks with_open while_return_true final_kwarg for_while
 
-A finetune under the base's own budget of nonzeros learns to answer a task the wrong way round. It moves nearly every weight, so of
-its change only a diff circuit is planted: then it is known which weights carry the behaviour. The whole finetune of another task
-is added, and the fewest weights that carry the first behaviour are looked for again. A cell is a planted task with its
+A finetune under the base's own budget of nonzeros learns to answer a task the wrong way round. It moves nearly every weight, so
+of its change only a diff circuit is planted: then it is known which weights carry the behaviour. The whole finetune of another
+task is added, and the fewest weights that carry the first behaviour are looked for again. A cell is a planted task with its
 neighbour in the list.
 """
 
