@@ -1,4 +1,4 @@
-// A page in headless Chromium that may talk to nobody: every request that leaves the machine, and every error, is kept.
+// A page in headless Chromium that may talk to nobody but `home`: every other request, and every error, is kept.
 
 import { mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
@@ -15,7 +15,7 @@ const QUIET = [
   "--disable-sync",
 ];
 
-export async function openBrowser({ width = 1440, height = 900, scheme = "light" } = {}) {
+export async function openBrowser({ width = 1440, height = 900, scheme = "light", home = null } = {}) {
   const profile = await mkdtemp(join(tmpdir(), "page-"));
   const context = await chromium.launchPersistentContext(profile, {
     executablePath: process.env.CHROMIUM ?? "/usr/bin/chromium",
@@ -32,8 +32,10 @@ export async function openBrowser({ width = 1440, height = 900, scheme = "light"
   });
   page.on("pageerror", error => problems.push(String(error)));
   await context.route(/^(https?|wss?):/, route => {
-    outside.push(route.request().url());
-    route.abort();
+    const url = route.request().url();
+    if (home && url.startsWith(home)) return route.continue();
+    outside.push(url);
+    return route.abort();
   });
   return {
     page,
