@@ -15,7 +15,7 @@ const QUIET = [
   "--disable-sync",
 ];
 
-export async function openBrowser({ width = 1440, height = 900, scheme = "light", home = null } = {}) {
+export async function openBrowser({ width = 1440, height = 900, scheme = "light" } = {}) {
   const profile = await mkdtemp(join(tmpdir(), "page-"));
   const context = await chromium.launchPersistentContext(profile, {
     executablePath: process.env.CHROMIUM ?? "/usr/bin/chromium",
@@ -27,25 +27,27 @@ export async function openBrowser({ width = 1440, height = 900, scheme = "light"
   const page = context.pages()[0] ?? (await context.newPage()),
     problems = [],
     outside = [];
+  const browser = {
+    page,
+    problems,
+    outside,
+    home: null,
+    async close() {
+      await context.close();
+      await rm(profile, { recursive: true, force: true });
+    },
+  };
   page.on("console", message => {
     if (message.type() === "error" || message.type() === "warning") problems.push(message.text());
   });
   page.on("pageerror", error => problems.push(String(error)));
   await context.route(/^(https?|wss?):/, route => {
     const url = route.request().url();
-    if (home && url.startsWith(home)) return route.continue();
+    if (browser.home && url.startsWith(browser.home)) return route.continue();
     outside.push(url);
     return route.abort();
   });
-  return {
-    page,
-    problems,
-    outside,
-    async close() {
-      await context.close();
-      await rm(profile, { recursive: true, force: true });
-    },
-  };
+  return browser;
 }
 
 export async function openPage(page, url) {

@@ -3,17 +3,16 @@
 import assert from "node:assert/strict";
 import { after, afterEach, before, it } from "node:test";
 import { openBrowser, openPage } from "./browser.js";
-import { notesIn, view, writeRun } from "./served.js";
+import { circuitsAlone, notesIn, view, writeRun } from "./served.js";
 
-let browser, page, run, server, address, expected;
+let browser, page, run, expected, server, address;
 
 before(async () => {
   run = writeRun();
   expected = run.expected;
-  ({ server, address } = await view(run.folder));
-  browser = await openBrowser({ home: address });
+  browser = await openBrowser();
   page = browser.page;
-  await openPage(page, `${address}#view=circuit&circuit=1&merged=true`);
+  await open(run.folder, "#view=circuit&circuit=1&merged=true");
 });
 after(async () => {
   await browser?.close();
@@ -25,6 +24,12 @@ afterEach(() => {
   assert.deepEqual(browser.outside, []);
 });
 
+async function open(folder, hash) {
+  server?.kill();
+  ({ server, address } = await view(folder));
+  browser.home = address;
+  await openPage(page, address + hash);
+}
 const panel = name => page.locator(`section[aria-label='${name}']`);
 const button = name => panel("Try it").locator("button", { hasText: name });
 const type = text => panel("Try it").locator("textarea").fill(text);
@@ -135,4 +140,17 @@ it("the dense model is steered through the bridge", async () => {
   await steer.locator(".bars").nth(1).waitFor();
   near(numbers(await steer.locator("[aria-label='as it is']").innerText()), before);
   near(numbers(await steer.locator("[aria-label=pushed]").innerText()), after);
+});
+
+it("circuits without their model say what they cannot answer, and why", async () => {
+  await open(circuitsAlone(run.folder), "#view=circuit");
+  await type(expected.prompt);
+  near((await odds())[1], expected.plain.circuit);
+  assert.match(await panel("Try it").innerText(), /The whole model is not at hand/);
+  assert.equal(await panel("Try it").locator(".bars").count(), 1);
+  await page.locator("#bar select").selectOption({ label: "with_as" });
+  await button(/^Run$/).click();
+  await panel("Try it").locator("text=A circuit of with_as scores answers of this task only").waitFor();
+  await page.keyboard.press("5");
+  assert.match(await page.locator("main").innerText(), /No steering here\. .+bridge/);
 });

@@ -1,7 +1,7 @@
 // A run and the server behind its page: `sparse-circuits view`, as a user starts it.
 
 import { execFileSync, spawn } from "node:child_process";
-import { mkdtempSync, rmSync } from "node:fs";
+import { cpSync, mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { createInterface } from "node:readline";
@@ -11,6 +11,13 @@ import { PYTHON, ROOT } from "./pages.js";
 export function writeRun() {
   const folder = mkdtempSync(join(tmpdir(), "served-"));
   return { folder, expected: python("write", folder), remove: () => rmSync(folder, { recursive: true }) };
+}
+
+// Of a run only its circuits, in a folder inside it.
+export function circuitsAlone(folder) {
+  const alone = join(folder, "alone");
+  cpSync(join(folder, "circuits"), join(alone, "circuits"), { recursive: true });
+  return alone;
 }
 
 // Labels and groups, as the circuit's file has them.
