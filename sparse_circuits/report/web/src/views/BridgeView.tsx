@@ -17,7 +17,7 @@ const WAYS: Record<string, [string, string]> = {
 export function BridgeView({ payload: { bridge, steering, live } }: { payload: Payload }) {
   return (
     <>
-      {!bridge && !steering.length && (
+      {!bridge && !steering.length && !live?.steering && (
         <section class="panel">
           <p class="none">
             This run has no bridge. `sparse-circuits bridge` trains one, `sparse-circuits steer` draws its curves.

@@ -6,7 +6,7 @@ import { decimal, visible } from "../numbers";
 import { Likeliest } from "../parts/Likeliest";
 import { Panel } from "../parts/Panel";
 import { steer, type SteerRequest, type Steered } from "../server";
-import { payload } from "../session";
+import { circuit, payload } from "../session";
 
 const STRONGEST = 5;
 
@@ -24,7 +24,7 @@ const handles = (): string[] => {
 };
 
 function start(): SteerRequest {
-  const [from, to] = payload.value.circuits[0]?.pairs[0]?.tokens.map(each =>
+  const [from, to] = circuit.value?.pairs[0]?.tokens.map(each =>
     each.map(token => payload.value.texts[token]).join(""),
   ) ?? ["", ""];
   return { circuit_node: handles()[0] ?? "", from_prompt: from, to_prompt: to, strength: 1 };
@@ -92,6 +92,7 @@ export function Steer() {
             step="0.1"
             value={request.strength}
             onInput={event => edit({ strength: Number(event.currentTarget.value) })}
+            onChange={() => ask(asked.value ?? request)}
           />{" "}
           <output>{decimal(request.strength, 1)}</output>
         </label>
