@@ -136,7 +136,6 @@ it("the dense model is steered through the bridge", async () => {
   await steer.locator("textarea").nth(1).fill(to);
   await steer.locator("input[list]").fill(node);
   await steer.locator("input[type=range]").fill(String(strength));
-  await steer.locator("button", { hasText: /^Steer$/ }).click();
   await steer.locator(".bars").nth(1).waitFor();
   near(numbers(await steer.locator("[aria-label='as it is']").innerText()), before);
   near(numbers(await steer.locator("[aria-label=pushed]").innerText()), after);
