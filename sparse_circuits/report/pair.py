@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 
 from sparse_circuits.circuits.spec import example_pairs
 from sparse_circuits.errors import UserError
 from sparse_circuits.model import record
+from sparse_circuits.report.graph import EMBED
 from sparse_circuits.report.live import Place, Proceed, answer_odds, changed_sides, node_values
+from sparse_circuits.report.pairs import packed_attention
 from sparse_circuits.tasks.encode import collate
 
 
@@ -30,7 +33,10 @@ class ShownPair:
     answers: list[str]
     probabilities: SidesOfPair
     activations: dict[str, list[list[float]]]
-    """What every node of the circuit holds in the circuit, by prompt, token by token."""
+    """What every node of the circuit holds in the circuit, by prompt, token by token; and the embedding, as `embed[channel]`,
+    in the channels that the circuit reads."""
+    attention: list[dict[str, Any]]
+    """Where its heads look in the circuit: `attention` of pairs.py."""
 
 
 @torch.no_grad()
@@ -58,12 +64,15 @@ def show_pair(place: Place, index: int, *, proceed: Proceed = lambda: None) -> S
     odds = [side and answer_odds(side, batch, proceed=proceed).tolist() for side in (whole, part)]
     in_model, in_circuit = [both and [both[0], 1 - both[1]] for both in odds]
     proceed()
-    values = record(part.model, batch.tokens, circuit.nodes, taps=part.taps)
-    sides = [node_values({site: value[row] for site, value in values.items()}, circuit.nodes) for row in (0, 1)]
+    nodes = {**circuit.nodes, EMBED: sorted({link.channel for link in circuit.embedding_links()})}
+    values = record(part.model, batch.tokens, circuit.nodes, taps=part.taps) | {EMBED: part.model.embed(batch.tokens)}
+    sides = [node_values({site: value[row] for site, value in values.items()}, nodes) for row in (0, 1)]
+    proceed()
     return ShownPair(
         prompts=[tokenizer.decode(prompt) for prompt in pair[:2]],
         tokens=[[tokenizer.token(each) for each in prompt] for prompt in pair[:2]],
         answers=[tokenizer.token(pair.positive_answer), tokenizer.token(pair.negative_answer)],
         probabilities=SidesOfPair(in_model, in_circuit),
         activations={node: [side[node] for side in sides] for node in sides[0]},
+        attention=packed_attention(circuit, batch),
     )

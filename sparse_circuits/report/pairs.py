@@ -78,7 +78,7 @@ def on_pairs(
             name: pack_signed(_activations(circuit, batch, nodes, taps))
             for name, taps in (("circuit", circuit.taps()), ("model", NO_TAPS))
         },
-        "attention": _attention(circuit, batch),
+        "attention": packed_attention(circuit, batch),
     }
 
 
@@ -98,7 +98,8 @@ def _activations(circuit: Circuit, batch: PairBatch, nodes: Sequence[Node], taps
     return torch.stack(rows) if rows else embedded.new_zeros(0, len(embedded))
 
 
-def _attention(circuit: Circuit, batch: PairBatch) -> list[dict[str, Any]]:
+def packed_attention(circuit: Circuit, batch: PairBatch) -> list[dict[str, Any]]:
+    """Return where a circuit's heads look on both prompts of pairs: `attention`, above."""
     heads = heads_of(circuit.nodes, circuit.model.config)
     if not heads:
         return []

@@ -7,7 +7,6 @@ no_card.html    a circuit without a card, of a task without pairs
 begun.html      a run without circuits
 large.html      a circuit of 2,000 edges
 twenty.html     a run of twenty tasks, with circuits of the size of real ones
-served.html     run.html with a server behind it
 notebook.html   a circuit as report.show gives it to a notebook
 """
 
@@ -43,7 +42,6 @@ def write_pages(folder: Path, names: Sequence[str]) -> None:
     model = small_model(tokenizer, replace(MODEL, abs_topk=1.0))  # so that every node is active on every prompt
     pages: dict[str, Callable[[], dict[str, Any]]] = {
         "run": lambda: run(folder, model, tokenizer),
-        "served": lambda: {**run(folder, model, tokenizer), "live": {}},
         "begun": lambda: {**circuit_payload(small_circuit(model, tokenizer)), "run": {"name": "begun"}, "circuits": []},
         "empty": lambda: circuit_payload(replace(small_circuit(model, tokenizer, nodes={}), edges=[])),
         "no_card": lambda: without_card(circuit_payload(small_circuit(model, tokenizer, "a_task_of_the_user"))),

@@ -4,6 +4,7 @@ import json
 import re
 import zlib
 from base64 import b64decode
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -15,6 +16,7 @@ from sparse_circuits.circuits.nodes import Channels
 from sparse_circuits.circuits.spec import TaskSpec
 from sparse_circuits.data.tokenizer import Tokenizer
 from sparse_circuits.model import ModelConfig, Transformer, node_sites, site_width
+from sparse_circuits.model.store import model_hash
 from sparse_circuits.plain import to_plain
 from sparse_circuits.run import write_json
 from sparse_circuits.tasks import TASKS, examine
@@ -75,6 +77,24 @@ def small_circuit(
     )
     own = small_means(model)
     return Circuit(model, tokenizer, own, dict(nodes), edges, Calibration(2.0, 0.5), spec, small_card(edges, nodes), recipe={})
+
+
+def loud_circuit(
+    tokenizer: Tokenizer, task: str = "single_double_quote", *, model: Transformer | None = None, n_held_out_pairs: int = 8
+) -> Circuit:
+    """Return a circuit in which every change is seen: large weights, no AbsTopK, means that are not 0."""
+    model = model or loud_model(tokenizer)
+    means = Means({site: 0.3 * torch.randn(site_width(MODEL, site)) for site in node_sites(MODEL)}, 100, model_hash(model))
+    circuit = small_circuit(model, tokenizer, task)
+    return replace(circuit, means=means, task=replace(circuit.task, n_held_out_pairs=n_held_out_pairs))
+
+
+def loud_model(tokenizer: Tokenizer) -> Transformer:
+    model = small_model(tokenizer, replace(MODEL, abs_topk=1.0))
+    for weight in model.parameters():
+        if weight.ndim == 2:
+            weight.mul_(12)
+    return model
 
 
 def small_card(edges: list[Edge], nodes: Channels = NODES) -> Card:

@@ -1,5 +1,6 @@
 """What a prompt does, changed: the numbers of the same computation written by hand, in the model and in the circuit."""
 
+from base64 import b64decode
 from dataclasses import replace
 from functools import partial
 
@@ -233,6 +234,14 @@ def test_any_held_out_pair_with_what_model_and_circuit_make_of_it(place):
         assert found.tokens[side] == alone.tokens and len(found.answers[side]) == 1
         for node, values in alone.activations.items():
             assert found.activations[node][side] == pytest.approx(values, abs=1e-5)
+        embedded = place.model.embed(torch.tensor(pairs.encoded[5][side]))
+        assert found.activations["embed[2]"][side] == embedded[:, 2].tolist()
+    (attention,) = found.attention
+    n_tokens = len(pairs.encoded[5].positive)
+    shares = b64decode(attention["shares"])
+    assert (attention["layer"], attention["head"]) == (1, 0)
+    assert len(shares) == n_tokens * (n_tokens + 3)  # of both prompts, for each query its keys and the sink
+    assert sum(shares[:2]) == pytest.approx(255, abs=1)  # the first token looks at itself or at the sink
     assert show_pair(replace(place, model=None), 5).probabilities.model is None
 
 

@@ -1,6 +1,7 @@
 // Keys that work everywhere but in fields of text.
 
-import { change, circuit, openCircuit, payload, selectNode, session, undo, type View } from "./session";
+import { nPairs } from "./prompt";
+import { change, openCircuit, payload, selectNode, session, undo, type View } from "./session";
 import { selectNext } from "./search";
 import { signal } from "@preact/signals";
 
@@ -53,8 +54,8 @@ const actions: Record<string, () => void> = {
   ...Object.fromEntries(VIEWS.map((view, i) => [String(i + 1), () => change({ view })])),
   "[": () => openCircuit(step(session.value.circuit, -1, payload.value.circuits.length), session.value.view),
   "]": () => openCircuit(step(session.value.circuit, 1, payload.value.circuits.length), session.value.view),
-  ArrowLeft: () => change({ pair: step(session.value.pair, -1, circuit.value?.pairs.length ?? 0) }),
-  ArrowRight: () => change({ pair: step(session.value.pair, 1, circuit.value?.pairs.length ?? 0) }),
+  ArrowLeft: () => change({ pair: step(session.value.pair, -1, nPairs.value) }),
+  ArrowRight: () => change({ pair: step(session.value.pair, 1, nPairs.value) }),
   s: () => change({ side: session.value.side ? 0 : 1 }),
   w: () => change({ meaning: MEANINGS[step(MEANINGS.indexOf(session.value.meaning), 1, MEANINGS.length)] }),
   m: () => change({ merged: !session.value.merged }),

@@ -8,6 +8,7 @@ import { render } from "preact";
 import { fromHash, toHash } from "./address";
 import { listen } from "./keys";
 import { readPayload } from "./payload/read";
+import { fetchPairs } from "./prompt";
 import { payload, session } from "./session";
 import { Page } from "./views/Page";
 
@@ -40,6 +41,7 @@ try {
   });
   matchMedia("(prefers-color-scheme: dark)").addEventListener("change", theme);
   listen();
+  fetchPairs();
   render(<Page />, place);
 } catch (error) {
   place.className = "broken";

@@ -1,7 +1,7 @@
 // All that the reader has chosen, as one value: the address holds it, undo goes back through it.
 
 import { computed, signal } from "@preact/signals";
-import { promptsOf, type Side } from "./payload/prompt";
+import type { Side } from "./payload/prompt";
 import type { Circuit, Notes, Payload } from "./payload/types";
 
 export type View = "overview" | "circuit" | "card" | "compare" | "bridge";
@@ -85,6 +85,3 @@ export const selectNode = (node: string | null): void => change({ node: node ===
 export const circuit = computed<Circuit | null>(
   () => payload.value.circuits[session.value.circuit] ?? payload.value.circuits[0] ?? null,
 );
-const prompts = computed(() => circuit.value && promptsOf(circuit.value, payload.value));
-export const prompt = computed(() => prompts.value?.(session.value.pair, session.value.side) ?? null);
-export const promptOf = (side: Side) => prompts.value?.(session.value.pair, side) ?? null;

@@ -1,4 +1,4 @@
-// A page in headless Chromium that may talk to nobody: every request that leaves the machine, and every error, is kept.
+// A page in headless Chromium that may talk to nobody but `home`: every other request, and every error, is kept.
 
 import { mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
@@ -27,23 +27,27 @@ export async function openBrowser({ width = 1440, height = 900, scheme = "light"
   const page = context.pages()[0] ?? (await context.newPage()),
     problems = [],
     outside = [];
-  page.on("console", message => {
-    if (message.type() === "error" || message.type() === "warning") problems.push(message.text());
-  });
-  page.on("pageerror", error => problems.push(String(error)));
-  await context.route(/^(https?|wss?):/, route => {
-    outside.push(route.request().url());
-    route.abort();
-  });
-  return {
+  const browser = {
     page,
     problems,
     outside,
+    home: null,
     async close() {
       await context.close();
       await rm(profile, { recursive: true, force: true });
     },
   };
+  page.on("console", message => {
+    if (message.type() === "error" || message.type() === "warning") problems.push(message.text());
+  });
+  page.on("pageerror", error => problems.push(String(error)));
+  await context.route(/^(https?|wss?):/, route => {
+    const url = route.request().url();
+    if (browser.home && url.startsWith(browser.home)) return route.continue();
+    outside.push(url);
+    return route.abort();
+  });
+  return browser;
 }
 
 export async function openPage(page, url) {

@@ -1,91 +1,155 @@
-// A served page asks the model behind it: here a stand-in that answers by the contract.
+// A served page and the real server behind it: what it shows moves by what Python's direct calls say.
 
 import assert from "node:assert/strict";
-import { readFile } from "node:fs/promises";
-import { createServer } from "node:http";
-import { after, before, it } from "node:test";
+import { after, afterEach, before, it } from "node:test";
 import { openBrowser, openPage } from "./browser.js";
-import { pathOf, writePages } from "./pages.js";
+import { circuitsAlone, notesIn, view, writeRun } from "./served.js";
 
-let browser,
-  page,
-  server,
-  asked = [];
-const TOKEN = "a-token";
+let browser, page, run, expected, server, address;
 
 before(async () => {
-  writePages("served");
-  const content = await readFile(pathOf("served"));
-  server = createServer(async (request, response) => {
-    if (request.url === `/${TOKEN}/`) return response.writeHead(200, { "Content-Type": "text/html" }).end(content);
-    if (!request.url.startsWith(`/${TOKEN}/api/`)) return response.writeHead(404).end();
-    let body = "";
-    for await (const part of request) body += part;
-    const call = { verb: request.url.split("/").at(-1), ...JSON.parse(body) };
-    asked.push(call);
-    const share = call.interventions?.length ? 0.25 : 0.75;
-    if (call.prompt?.includes("too long"))
-      return response.writeHead(413).end(JSON.stringify({ error: "The prompt is too long: shorten it." }));
-    response.end(
-      JSON.stringify({
-        tokens: ["a"],
-        model: [{ token: "<b>", probability: share }],
-        circuit: [{ token: "c", probability: share }],
-        answers: { model: [share, 1 - share], circuit: [share, 1 - share] },
-      }),
-    );
-  });
-  await new Promise(done => server.listen(0, "127.0.0.1", done));
+  run = writeRun();
+  expected = run.expected;
   browser = await openBrowser();
   page = browser.page;
-  await page.context().unrouteAll();
-  await page
-    .context()
-    .route(/^(https?|wss?):/, route =>
-      new URL(route.request().url()).hostname === "127.0.0.1" ? route.continue() : route.abort(),
-    );
-  await openPage(page, `http://127.0.0.1:${server.address().port}/${TOKEN}/#view=circuit&circuit=1&merged=true`);
+  await open(run.folder, "#view=circuit&circuit=1&merged=true");
 });
 after(async () => {
   await browser?.close();
-  server?.close();
+  server?.kill();
+  run?.remove();
+});
+afterEach(() => {
+  assert.deepEqual(browser.problems, []);
+  assert.deepEqual(browser.outside, []);
 });
 
-const panel = () => page.locator("section[aria-label='Try it']");
-const run = async () => {
-  await panel().locator("button", { hasText: /^Run$/ }).click();
-  await panel().locator("text=Positive against negative").waitFor();
-};
+async function open(folder, hash) {
+  server?.kill();
+  ({ server, address } = await view(folder));
+  browser.home = address;
+  await openPage(page, address + hash);
+}
+const panel = name => page.locator(`section[aria-label='${name}']`);
+const button = name => panel("Try it").locator("button", { hasText: name });
+const type = text => panel("Try it").locator("textarea").fill(text);
+const click = name => page.locator(`[data-node='${name}']`).first().click();
+const numbers = text => [...text.matchAll(/([\d.]+) %/g)].map(each => Number(each[1]));
 
-it("a prompt is answered by model and circuit", async () => {
-  await panel().locator("textarea").fill("print('a");
-  await run();
-  assert.deepEqual(asked, [{ verb: "run", circuit: 1, prompt: "print('a", interventions: [], cuts: [] }]);
-  assert.match(await panel().innerText(), /75\.00 % : 25\.00 %/);
+// Runs the prompt; of the model, then of the circuit, the odds as they are shown, in percent: before, and after the changes.
+async function odds() {
+  await button(/^Run$/).click();
+  await button(/^Run$/).and(page.locator(":enabled")).waitFor();
+  return Promise.all(["model", "circuit"].map(async side => numbers(await page.locator(`[data-odds=${side}]`).innerText())));
+}
+
+// To the digits that are shown.
+function near(shown, probabilities, digits = 2) {
+  assert.equal(shown.length, probabilities.length);
+  shown.forEach((each, i) =>
+    assert.ok(Math.abs(each - 100 * probabilities[i]) < 0.51 * 10 ** -digits, `${each} % for ${probabilities[i]}`),
+  );
+}
+
+it("a prompt is answered by model and circuit as by direct calls", async () => {
+  await type(expected.prompt);
+  const [model, circuit] = await odds();
+  near(model, expected.plain.model);
+  near(circuit, expected.plain.circuit);
+  assert.equal(await panel("Try it").locator(".bars").count(), 2);
 });
 
-it("clicks ablate nodes and cut edges, and the answer moves", async () => {
-  await panel().locator("input[type=checkbox]").check();
-  await page.locator("[data-node='1.attn.q[3]']").click();
-  await page.locator(".reach[data-edge='1.attn.act_in[2] → 1.attn.q[3]']").dispatchEvent("click");
+it("a click ablates a node, and probabilities change by as much as in Python", async () => {
+  await panel("Try it").locator("input[type=checkbox]").check();
+  await click(expected.node);
   assert.equal(await page.locator(".spot.gone").count(), 1);
-  asked = [];
-  await run();
-  await panel().locator("text=25.00 %").first().waitFor();
-  assert.deepEqual(asked.at(-1).interventions, [{ node: "1.attn.q[3]", kind: "ablate", value: null }]);
-  assert.deepEqual(asked.at(-1).cuts, [["1.attn.act_in[2]", "1.attn.q[3]"]]);
+  const [model, circuit] = await odds();
+  for (const [side, shown] of [
+    ["model", model],
+    ["circuit", circuit],
+  ]) {
+    near(shown, [...expected.plain[side], ...expected.ablated[side]]);
+    const change = shown[2] - shown[0];
+    assert.ok(Math.abs(change) > 1, "a change that is seen");
+    assert.ok(Math.abs(change - 100 * (expected.ablated[side][0] - expected.plain[side][0])) < 0.0101);
+  }
+  await click(expected.node);
 });
 
-it("labels go to the circuit's file, and errors come back as sentences", async () => {
-  await panel().locator("button", { hasText: "Save labels" }).click();
+it("a click cuts an edge", async () => {
+  await page.locator(`.reach[data-edge='${expected.edge.join(" → ")}']`).dispatchEvent("click");
+  const [, circuit] = await odds();
+  near(circuit, [...expected.plain.circuit, ...expected.cut.circuit]);
+  assert.notEqual(circuit[2], circuit[0]);
+});
+
+it("what takes long is cancelled, and the next question is answered", async () => {
+  // The server is held up, so that there is something to wait for.
+  server.kill("SIGSTOP");
+  await button(/^Run$/).click();
+  const answered = page.waitForResponse(/api\/cancel$/);
+  await button("Cancel").click();
+  await panel("Try it").locator("[role=alert]", { hasText: "Cancelled." }).waitFor();
+  server.kill("SIGCONT");
+  assert.equal((await answered).status(), 200);
+  near((await odds())[1], [...expected.plain.circuit, ...expected.cut.circuit]);
+});
+
+it("what cannot be answered is said in words", async () => {
+  await type("");
+  await button(/^Run$/).click();
+  await panel("Try it").locator("[role=alert]", { hasText: "The prompt has 0 tokens" }).waitFor();
+  // The browser notes the refusal, too.
+  assert.match(browser.problems.pop(), /400 \(Bad Request\)/);
+});
+
+it("labels are kept in the circuit's file, and found from a fresh address", async () => {
+  await panel("Try it").locator("input[type=checkbox]").uncheck();
+  await click(expected.node);
+  await page.locator("#label").fill("carries the <b>quote</b>");
+  await page.keyboard.press("Tab");
+  await button("Save labels").click();
   await page.locator("#message", { hasText: "in the circuit's file" }).waitFor();
-  assert.deepEqual(asked.at(-1), {
-    verb: "labels",
-    circuit: 1,
-    labels: { "1.attn.q[3]": "looks for quotes" },
-    groups: [{ name: "quotes", nodes: ["1.attn.q[3]", "1.attn.k[3]"] }],
-  });
-  await panel().locator("textarea").fill("too long");
-  await panel().locator("button", { hasText: /^Run$/ }).click();
-  assert.match(await panel().locator("[role=alert]").innerText(), /The prompt is too long/);
+  const kept = { labels: { [expected.node]: "carries the <b>quote</b>" }, groups: [] };
+  assert.deepEqual(notesIn(run.folder), kept);
+  await openPage(page, `${address}#view=circuit&circuit=1&merged=true&node=${encodeURIComponent(expected.node)}`);
+  assert.equal(await page.locator("#label").inputValue(), kept.labels[expected.node]);
+});
+
+it("any held-out pair is asked of the server and drawn like the file's", async () => {
+  await openPage(page, `${address}#view=circuit&circuit=1&node=${encodeURIComponent(expected.node)}`);
+  const choice = page.locator(".toolbar select").first();
+  assert.equal(await choice.locator("option").count(), 40);
+  await choice.selectOption(String(expected.pair.index));
+  await page.waitForFunction(text => document.querySelector(".prompt")?.textContent.startsWith(text), expected.pair.prompt);
+  near(numbers(await page.locator(".answer").first().innerText()), [expected.pair.circuit], 1);
+  assert.ok((await page.locator(".frame .spot").count()) > 11);
+  assert.ok((await page.locator(".card .pattern rect").count()) > 10);
+  assert.match(await page.locator(".card").innerText(), /in the circuit alone/);
+});
+
+it("the dense model is steered through the bridge", async () => {
+  await openPage(page, `${address}#view=bridge`);
+  const steer = panel("Steer the dense model"),
+    { node, from, to, strength, before, after } = expected.steering;
+  await steer.locator("textarea").nth(0).fill(from);
+  await steer.locator("textarea").nth(1).fill(to);
+  await steer.locator("input[list]").fill(node);
+  await steer.locator("input[type=range]").fill(String(strength));
+  await steer.locator(".bars").nth(1).waitFor();
+  near(numbers(await steer.locator("[aria-label='as it is']").innerText()), before);
+  near(numbers(await steer.locator("[aria-label=pushed]").innerText()), after);
+});
+
+it("circuits without their model say what they cannot answer, and why", async () => {
+  await open(circuitsAlone(run.folder), "#view=circuit");
+  await type(expected.prompt);
+  near((await odds())[1], expected.plain.circuit);
+  assert.match(await panel("Try it").innerText(), /The whole model is not at hand/);
+  assert.equal(await panel("Try it").locator(".bars").count(), 1);
+  await page.locator("#bar select").selectOption({ label: "with_as" });
+  await button(/^Run$/).click();
+  await panel("Try it").locator("text=A circuit of with_as scores answers of this task only").waitFor();
+  await page.keyboard.press("5");
+  assert.match(await page.locator("main").innerText(), /No steering here\. .+bridge/);
 });

@@ -5,14 +5,15 @@ import { mkdirSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { fileURLToPath, pathToFileURL } from "node:url";
 
-const ROOT = join(dirname(fileURLToPath(import.meta.url)), "../../../..");
+export const ROOT = join(dirname(fileURLToPath(import.meta.url)), "../../../..");
+export const PYTHON = process.env.PYTHON ?? "python3";
 export const DOCS = join(ROOT, "docs");
 const FOLDER = join(dirname(fileURLToPath(import.meta.url)), "../build/pages");
 export const SHOTS = join(FOLDER, "../shots");
 
 export function writePages(...names) {
   mkdirSync(FOLDER, { recursive: true });
-  execFileSync(process.env.PYTHON ?? "python3", ["-m", "tests.report.pages", FOLDER, ...names], {
+  execFileSync(PYTHON, ["-m", "tests.report.pages", FOLDER, ...names], {
     cwd: ROOT,
     stdio: "inherit",
   });

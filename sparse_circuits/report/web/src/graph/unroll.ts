@@ -4,7 +4,7 @@
 // the neurons or values that it has edges from, a value the tokens that its head attends to, and with them queries and keys.
 // What is zero at a token adds nothing there and is left out.
 
-import type { Prompt } from "../payload/prompt";
+import { hasLogits, type Prompt } from "../payload/prompt";
 import type { Circuit, Num } from "../payload/types";
 import { headOf, isHead, layerOf, partOf } from "../names";
 import { known } from "../numbers";
@@ -188,7 +188,11 @@ export function merged(circuit: Circuit, prompt: Prompt | null): Unrolled {
   const plane = new Plane(),
     into = incoming(circuit);
   const isShown = (node: number) =>
-    circuit.nodes[node].site !== "logits" || !prompt || node === prompt.answer.node || node === prompt.other.node;
+    circuit.nodes[node].site !== "logits" ||
+    !prompt ||
+    !hasLogits(prompt) ||
+    node === prompt.answer.node ||
+    node === prompt.other.node;
   const places = circuit.nodes.map((_, node) => (isShown(node) ? plane.spot(node, 0)[0] : -1));
   const largest = (node: number) =>
     prompt?.activations(node).reduce((most, value) => (Math.abs(value) > Math.abs(most) ? value : most), 0);

@@ -1,29 +1,36 @@
 // One prompt of a held-out pair: its tokens, and what nodes and heads of the circuit do at each of them.
 
+import { nameOf } from "../names";
+import type { ShownPair } from "../server";
 import { Matrix } from "./packed";
 import { bytesOf } from "./read";
-import type { Circuit, Num, Payload } from "./types";
+import type { Circuit, HeadShares, Num, Payload } from "./types";
 
 export type Side = 0 | 1;
 export type Where = "circuit" | "model";
 
 export interface Prompt {
   tokens: string[];
+  // The node is -1 where the file's pairs do not have this answer.
   answer: { node: number; text: string };
   other: { node: number; text: string };
   probability: Record<Where, Num>;
+  // Where its activations are known.
+  wheres: Where[];
   activation(node: number, token: number, where?: Where): number;
   activations(node: number, where?: Where): number[];
   // What a query position gives to each key up to itself and, last, to the sink; null for a head that is not in the circuit.
   attention(layer: number, head: number, query: number): number[] | null;
 }
 
+export const hasLogits = ({ answer, other }: Prompt): boolean => answer.node >= 0 && other.node >= 0;
+
 export function promptsOf(circuit: Circuit, payload: Payload): (pair: number, side: Side) => Prompt | null {
   const matrices = circuit.activations && {
     circuit: new Matrix(circuit.activations.circuit),
     model: new Matrix(circuit.activations.model),
   };
-  const shares = new Map(circuit.attention.map(each => [`${each.layer}.${each.head}`, bytesOf(each.shares)]));
+  const attentionFrom = unpack(circuit.attention);
   const lengths = circuit.pairs.map(pair => pair.tokens[0].length);
   const starts = (size: (length: number) => number) => {
     let sum = 0;
@@ -34,7 +41,7 @@ export function promptsOf(circuit: Circuit, payload: Payload): (pair: number, si
     });
   };
   const columns = starts(length => length);
-  const shareStarts = starts(length => (length * (length + 3)) / 2);
+  const shareStarts = starts(nShares);
 
   return (pair, side) => {
     const found = circuit.pairs[pair];
@@ -49,15 +56,42 @@ export function promptsOf(circuit: Circuit, payload: Payload): (pair: number, si
       answer: answers[side],
       other: answers[1 - side],
       probability: { circuit: found.circuit[side], model: found.model[side] },
+      wheres: ["circuit", "model"],
       activations,
       activation: (node, token, where = "circuit") =>
         circuit.nodes[node].site === "logits" ? 0 : matrices[where].at(node, columns[place] + token),
-      attention(layer, head, query) {
-        const bytes = shares.get(`${layer}.${head}`);
-        if (!bytes) return null;
-        const start = shareStarts[place] + (query * (query + 3)) / 2;
-        return Array.from(bytes.subarray(start, start + query + 2), byte => byte / 255);
-      },
+      attention: attentionFrom(shareStarts[place]),
     };
+  };
+}
+
+// A pair that the server sent, as one of the file's.
+export function servedPrompt(circuit: Circuit, pair: ShownPair, side: Side): Prompt {
+  const answers = pair.answers.map(text => ({
+    node: circuit.nodes.findIndex(node => node.site === "logits" && node.text === text),
+    text,
+  }));
+  const activations = (node: number) => pair.activations[nameOf(circuit.nodes[node])]?.[side] ?? [];
+  return {
+    tokens: pair.tokens[side],
+    answer: answers[side],
+    other: answers[1 - side],
+    probability: { circuit: pair.probabilities.circuit[side], model: pair.probabilities.model?.[side] ?? null },
+    wheres: ["circuit"],
+    activations,
+    activation: (node, token) => activations(node)[token] ?? 0,
+    attention: unpack(pair.attention)(side * nShares(pair.tokens[0].length)),
+  };
+}
+
+// How many shares a prompt takes: for each query its keys, itself among them, and the sink.
+const nShares = (length: number): number => (length * (length + 3)) / 2;
+
+function unpack(heads: HeadShares[]): (start: number) => Prompt["attention"] {
+  const shares = new Map(heads.map(each => [`${each.layer}.${each.head}`, bytesOf(each.shares)]));
+  return start => (layer, head, query) => {
+    const from = start + nShares(query);
+    const row = shares.get(`${layer}.${head}`)?.subarray(from, from + query + 2);
+    return row ? Array.from(row, byte => byte / 255) : null;
   };
 }

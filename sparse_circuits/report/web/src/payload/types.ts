@@ -25,7 +25,17 @@ export interface Payload {
   samples: Record<string, Sample>;
   bridge: Bridge | null;
   steering: Steering[];
-  live: object | null;
+  live: Live | null;
+}
+
+// What the server behind the page works with; report/session.py says it.
+export interface Live {
+  model: { n_ctx: number } | null;
+  // `why`: why the whole model is not at hand; `answers`: null where they differ from pair to pair.
+  circuits: { model: boolean; why: string | null; answers: [string, string] | null; n_pairs: number; n_ctx: number }[];
+  steering: boolean;
+  why_no_steering: string | null;
+  limits: { n_bytes: number; seconds: number };
 }
 
 export interface Run {
@@ -56,6 +66,12 @@ export interface TaskRow {
 export interface Signed {
   scale: Num[];
   bytes: string;
+}
+
+export interface HeadShares {
+  layer: number;
+  head: number;
+  shares: string;
 }
 
 export interface GraphNode {
@@ -117,7 +133,7 @@ export interface Circuit {
   channels: Record<string, { embed: [number, Num][]; unembed: [number, Num][] }>;
   pairs: Pair[];
   activations: { circuit: Signed; model: Signed } | null;
-  attention: { layer: number; head: number; shares: string }[];
+  attention: HeadShares[];
   paths: { ov: OvPath[]; qk: QkPath[]; n_ov: number; n_qk: number } | null;
   checks: Check[];
   target_loss: Num;

@@ -2,19 +2,26 @@
 
 import { useState } from "preact/hooks";
 import type { Where } from "../payload/prompt";
-import { promptOf, session } from "../session";
+import { isOnItsWay, promptOf, whyNoPrompt } from "../prompt";
+import { session } from "../session";
 import { Heat, Scale } from "../parts/Heat";
 
 export function Activations({ place }: { place: number }) {
-  const [where, setWhere] = useState<Where>("circuit");
+  const [chosen, setWhere] = useState<Where>("circuit");
   const prompts = ([0, 1] as const).map(promptOf);
   if (!prompts[0] || !prompts[1])
     return (
       <section>
         <h4>On the pair</h4>
-        <p class="none">The pairs of this task are not in the package, so none is in this file.</p>
+        <p class="none">
+          {isOnItsWay.value
+            ? "It is on its way from the server …"
+            : (whyNoPrompt.value ?? "The pairs of this task are not in the package, so none is in this file.")}
+        </p>
       </section>
     );
+  const { wheres } = prompts[0],
+    where = wheres.includes(chosen) ? chosen : "circuit";
   const values = prompts.map(prompt => prompt?.activations(place, where) ?? []);
   const largest = Math.max(...values.flat().map(Math.abs));
   return (
@@ -22,13 +29,14 @@ export function Activations({ place }: { place: number }) {
       <h4>
         On pair {session.value.pair + 1}, token by token{" "}
         <span class="choice">
-          {(["circuit", "model"] as const).map(each => (
+          {wheres.map(each => (
             <button type="button" aria-pressed={where === each} onClick={() => setWhere(each)}>
               {each === "circuit" ? "in the circuit" : "in the whole model"}
             </button>
           ))}
         </span>
       </h4>
+      {wheres.length === 1 && <p class="about">Of this pair the server sends what nodes hold in the circuit alone.</p>}
       <Scale largest={largest} />
       {prompts.map(
         (prompt, side) =>

@@ -4,7 +4,8 @@ import { useState } from "preact/hooks";
 import type { Circuit, GraphNode } from "../payload/types";
 import { headOf, layerOf } from "../names";
 import { decimal, percent, visible } from "../numbers";
-import { prompt, session } from "../session";
+import { prompt } from "../prompt";
+import { session } from "../session";
 import { hideTip, showTip } from "../parts/tip";
 
 const SIDE = 360;

@@ -6,6 +6,7 @@ import { LineChart } from "../parts/LineChart";
 import { Panel } from "../parts/Panel";
 import { Table, type ColumnOf } from "../parts/Table";
 import { Token } from "../parts/text";
+import { Steer } from "./Steer";
 
 const WAYS: Record<string, [string, string]> = {
   node: ["along the circuit's nodes", "var(--accent)"],
@@ -13,17 +14,17 @@ const WAYS: Record<string, [string, string]> = {
   raw: ["by its own activations", "var(--negative)"],
 };
 
-export function BridgeView({ payload: { bridge, steering } }: { payload: Payload }) {
-  if (!bridge && !steering.length)
-    return (
-      <section class="panel">
-        <p class="none">
-          This run has no bridge. `sparse-circuits bridge` trains one, `sparse-circuits steer` draws its curves.
-        </p>
-      </section>
-    );
+export function BridgeView({ payload: { bridge, steering, live } }: { payload: Payload }) {
   return (
     <>
+      {!bridge && !steering.length && !live?.steering && (
+        <section class="panel">
+          <p class="none">
+            This run has no bridge. `sparse-circuits bridge` trains one, `sparse-circuits steer` draws its curves.
+          </p>
+        </section>
+      )}
+      {live && <Steer />}
       {bridge && <BridgePart bridge={bridge} />}
       {steering.map(found => (
         <SteeringPart found={found} />

@@ -1,9 +1,11 @@
 // A circuit on a prompt: the picture, the node that is selected, and the paths.
 
 import { useMemo, useRef } from "preact/hooks";
-import { change, payload, prompt, selectNode, session, undo, canUndo } from "../session";
+import { isOnItsWay, prompt, whyNoPrompt } from "../prompt";
+import { change, payload, selectNode, session, undo, canUndo } from "../session";
 import { asFile, notes } from "../notes";
 import { found } from "../search";
+import { hasLogits } from "../payload/prompt";
 import type { Circuit } from "../payload/types";
 import type { Pan } from "../graph/pan";
 import { along, pathsOf } from "../graph/paths";
@@ -13,19 +15,20 @@ import { count, percent } from "../numbers";
 import { Panel } from "../parts/Panel";
 import { download } from "../parts/picture";
 import { Prose, Token } from "../parts/text";
-import { gone, isEditing, Try, toggleAblation, toggleCut } from "./Live";
+import { gone, isEditing, toggleAblation, toggleCut } from "../edits";
 import { NodeCard } from "./NodeCard";
 import { PathList } from "./PathList";
 import { PlaneView } from "./Plane";
 import { Pinned } from "./Pinned";
 import { Tables } from "./Tables";
 import { Toolbar } from "./Toolbar";
+import { Try } from "./Try";
 
 export function CircuitView({ circuit }: { circuit: Circuit }) {
   const { node, path, meaning, threshold, pinned } = session.value,
     control = useRef<Pan>(null),
     here = prompt.value;
-  const isMerged = session.value.merged || !here;
+  const isMerged = session.value.merged || !here || !hasLogits(here);
   const plane = useMemo(() => (isMerged ? merged(circuit, here) : unroll(circuit, here)), [circuit, here, isMerged]);
   const shown = path ? pathsOf(circuit).find(each => each.id === path) : undefined;
   const traced = useMemo(() => (shown ? along(shown, plane, circuit) : null), [path, plane]);
@@ -100,6 +103,12 @@ export function CircuitView({ circuit }: { circuit: Circuit }) {
               }}
             />
             <Legend />
+            {here && !hasLogits(here) && (
+              <p class="foot">
+                This pair's answers are none of those that the file draws, so all tokens are drawn as one; its activations and
+                attention are on the nodes' cards.
+              </p>
+            )}
             {left > 0 && !isMerged && (
               <p class="foot">
                 {left} of the circuit's nodes {left === 1 ? "is" : "are"} silent here or not looked at, and not drawn; “all
@@ -108,6 +117,12 @@ export function CircuitView({ circuit }: { circuit: Circuit }) {
             )}
           </Panel>
           {here && <Answer />}
+          {isOnItsWay.value && <p class="none">Pair {session.value.pair + 1} is on its way from the server …</p>}
+          {whyNoPrompt.value && (
+            <p class="fails" role="alert">
+              {whyNoPrompt.value}
+            </p>
+          )}
           <Pinned circuit={circuit} />
           {payload.value.live && <Try circuit={circuit} />}
           <PathList circuit={circuit} plane={plane} />

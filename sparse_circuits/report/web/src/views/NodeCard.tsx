@@ -2,7 +2,8 @@
 
 import { useState } from "preact/hooks";
 import type { Circuit, GraphNode } from "../payload/types";
-import { change, payload, promptOf, selectNode, session } from "../session";
+import { promptOf } from "../prompt";
+import { change, payload, selectNode, session } from "../session";
 import { groupsOf, label, notes, toggleInGroup } from "../notes";
 import { isEnd, isHead, isPosition, isStream, nameOf, pythonOf, roleOf } from "../names";
 import { decimal, known } from "../numbers";
@@ -13,7 +14,7 @@ import { Activations } from "./Activations";
 import { AttentionPattern } from "./AttentionPattern";
 import { Behaviour } from "./Behaviour";
 import { NodeEdges } from "./NodeEdges";
-import { NodeEdits } from "./Live";
+import { NodeEdits } from "./NodeEdits";
 
 export function NodeCard({ circuit, place }: { circuit: Circuit; place: number }) {
   const node = circuit.nodes[place],
@@ -25,7 +26,11 @@ export function NodeCard({ circuit, place }: { circuit: Circuit; place: number }
     groups: groupsOf(name),
     ...node,
     pair: [promptOf(0), promptOf(1)].map(
-      each => each && { tokens: each.tokens, circuit: each.activations(place), model: each.activations(place, "model") },
+      each =>
+        each && {
+          tokens: each.tokens,
+          ...Object.fromEntries(each.wheres.map(where => [where, each.activations(place, where)])),
+        },
     ),
     behaviour,
   });

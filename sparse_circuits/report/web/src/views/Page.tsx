@@ -108,8 +108,10 @@ export function Page() {
           <CircuitView key={session.value.circuit} circuit={own} />
         )}
         <footer>
-          Made by sparse_circuits {data.run?.versions?.["sparse-circuits"]}; data {data.schema.name} {data.schema.version}. One
-          file: nothing is fetched, nothing is sent.
+          Made by sparse_circuits {data.run?.versions?.["sparse-circuits"]}; data {data.schema.name} {data.schema.version}.{" "}
+          {data.live
+            ? "Nothing leaves this machine: the page talks to the server that sent it, and to nobody else."
+            : "One file: nothing is fetched, nothing is sent."}
         </footer>
       </main>
       {isHelpOpen.value && (

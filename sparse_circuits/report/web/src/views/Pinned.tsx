@@ -1,6 +1,7 @@
 // Pinned nodes side by side on the prompt.
 
-import { change, prompt, selectNode, session } from "../session";
+import { prompt } from "../prompt";
+import { change, selectNode, session } from "../session";
 import { notes } from "../notes";
 import { nameOf } from "../names";
 import type { Circuit } from "../payload/types";

@@ -1,5 +1,6 @@
 // What the picture shows: which prompt, what lines stand for, from what size on.
 
+import { nPairs, promptOf } from "../prompt";
 import { change, payload, session, type Meaning } from "../session";
 import type { Circuit } from "../payload/types";
 import { percent } from "../numbers";
@@ -29,12 +30,15 @@ export function Toolbar({ circuit }: { circuit: Circuit }) {
                   {i + 1}: {preview(each.tokens[side])}
                 </option>
               ))}
+              {Array.from({ length: nPairs.value - circuit.pairs.length }, (_, i) => (
+                <option value={circuit.pairs.length + i}>{circuit.pairs.length + i + 1}: asked of the server</option>
+              ))}
             </select>
           </label>
           <span class="choice" role="group" aria-label="Side of the pair">
             {([0, 1] as const).map(each => (
               <button type="button" aria-pressed={side === each} onClick={() => change({ side: each })}>
-                answer {circuit.nodes[circuit.pairs[pair]?.answers[each] ?? 0]?.text?.slice(0, 12).replaceAll("\n", "↵")}
+                answer {promptOf(each)?.answer.text.slice(0, 12).replaceAll("\n", "↵")}
               </button>
             ))}
           </span>
