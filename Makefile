@@ -7,13 +7,17 @@ INSTALLED := $(VENV)/installed
 WEB := sparse_circuits/report/web
 CHROMIUM ?= /usr/bin/chromium
 
-.PHONY: quickstart test lint kernels web test-web wheel clean
+.PHONY: quickstart test test-slow lint kernels web test-web wheel clean
 
 quickstart: $(INSTALLED)
 	$(BIN)/sparse-circuits quickstart
 
 test: $(INSTALLED)
-	$(BIN)/pytest
+	$(BIN)/pytest -m "not slow"
+
+# Runs that are killed, several processes, the whole walk, a thousand requests.
+test-slow: $(INSTALLED)
+	$(BIN)/pytest -m slow
 
 lint: $(INSTALLED)
 	$(BIN)/ruff check .

@@ -5,6 +5,11 @@ import os
 
 import pytest
 import torch
+from hypothesis import settings
+
+# How long an example takes says something of the machine, not of the code.
+settings.register_profile("patient", deadline=None)
+settings.load_profile("patient")
 
 # Tests run side by side: their processes, and those that they start, share the cores.
 if n_workers := int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "0")):

@@ -30,7 +30,7 @@ def planted(model: Transformer) -> tuple[WeightDiff, WeightDiff]:
     generator = torch.Generator().manual_seed(0)
     hidden = model.norm(model.residual(torch.tensor([lesson.prompt for lesson in lessons(9)])))[:, -1].mean(0)
     strong = torch.zeros(D_VOCAB, 16).double()
-    strong[7, hidden.abs().topk(4).indices] = 4 * hidden[hidden.abs().topk(4).indices].sign().double()
+    strong[7, hidden.abs().topk(4).indices] = 0.7 * hidden[hidden.abs().topk(4).indices].sign().double()
     noise = 0.05 * torch.randn(D_VOCAB, 16, generator=generator).double()
     noise[7] = 0
     name = "unembed.weight"
@@ -41,10 +41,10 @@ def test_the_planted_weights_are_found_and_carry_the_behaviour() -> None:
     model = ours()
     truth, whole = planted(model)
     found = find_diff_circuit(model, whole, train=lessons(0), validation=lessons(1), held_out=lessons(2), config=CONFIG)
-    assert found.n_changed == 29 * 16 + 4 and found.n_kept <= 4
-    assert agreement(found.kept, truth).precision == 1
-    assert found.recovers > 0.7 and found.needed > 0.5
-    assert found.random > found.sufficient + 0.5 and found.base > found.finetuned + 1
+    assert found.n_changed == 29 * 16 + 4 and found.n_kept == 4
+    assert agreement(found.kept, truth) == (1, 1)
+    assert found.recovers > 0.9 and found.needed > 0.9
+    assert found.random > found.sufficient + 1 and found.base > found.finetuned + 1
     with applied(model, found.kept):
         probabilities = model(torch.tensor([lessons(2)[0].prompt]))[0, -1].softmax(-1)
     assert probabilities.argmax() == 7

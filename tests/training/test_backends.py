@@ -52,7 +52,7 @@ def test_the_exact_ops_give_the_same_bits_as_their_references() -> None:
 
 @pytest.mark.parametrize(
     ("backend", "shape", "n_steps", "batch_size"),
-    [(Backend.reference, SHAPE, 50, 8), (Backend.triton, SMALLEST, 2, 2)],
+    [(Backend.reference, SHAPE, 50, 8), pytest.param(Backend.triton, SMALLEST, 2, 2, marks=pytest.mark.slow)],
     ids=["reference", "triton"],
 )
 def test_all_ops_together_give_nearly_the_same(backend: Backend, shape: ModelConfig, n_steps: int, batch_size: int) -> None:
