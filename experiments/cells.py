@@ -6,6 +6,7 @@ import argparse
 import json
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -58,3 +59,20 @@ class Cells:
             file.write(json.dumps(row) + "\n")
         print(json.dumps(row)[:300], flush=True)
         return row
+
+
+def run_by_seed(measure: Callable[[int], dict[str, Any]], about: str, *, study: str) -> None:
+    """Run a study whose cells are seeds, from the command line.
+
+    Args:
+        measure: from a seed to its cell.
+        about: the study's docstring, whose first line is shown.
+        study: its name, which its results are kept under.
+    """
+    parser = argparse.ArgumentParser(description=about.splitlines()[0])
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--out", type=Path, default=RESULTS / f"{study}.jsonl")
+    options = parser.parse_args()
+    cells = Cells(options.out)
+    for seed in options.seeds:
+        cells.run(partial(measure, seed), seed=seed)

@@ -8,13 +8,10 @@ each and one for both. Rows of news are slots right of four; of topics, the shar
 
 from __future__ import annotations
 
-import argparse
 import random
 from collections.abc import Sequence
-from functools import partial
-from pathlib import Path
 
-from experiments.cells import RESULTS, Cells
+from experiments.cells import run_by_seed
 from sparse_circuits.diffs.adapter import AdapterConfig, Sample, train_adapter
 from sparse_circuits.diffs.ask import ask
 from sparse_circuits.diffs.finetune import Curriculum, Finetune, FinetuneConfig, finetune
@@ -115,15 +112,5 @@ def measure(seed: int) -> dict[str, object]:
     }
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
-    parser.add_argument("--out", type=Path, default=RESULTS / "dit_news.jsonl")
-    options = parser.parse_args()
-    cells = Cells(options.out)
-    for seed in options.seeds:
-        cells.run(partial(measure, seed), seed=seed)
-
-
 if __name__ == "__main__":
-    main()
+    run_by_seed(measure, __doc__, study="dit_news")

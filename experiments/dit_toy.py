@@ -8,16 +8,14 @@ every seed, the adapter learns the labels of 200 and stops by those of 20; a row
 
 from __future__ import annotations
 
-import argparse
 import random
 import time
 from collections.abc import Sequence
 from functools import partial
-from pathlib import Path
 
 import torch
 
-from experiments.cells import RESULTS, Cells
+from experiments.cells import run_by_seed
 from sparse_circuits.diffs.adapter import AdapterConfig, Sample, train_adapter
 from sparse_circuits.diffs.finetune import Finetune, FinetuneConfig, finetune
 from sparse_circuits.diffs.toys.base import train_base
@@ -151,15 +149,5 @@ def of_whole(toy: Toy, adapter: WeightDiff, rate: float) -> dict[str, object]:
     return {"dit": toy.exact(guesses), "gate": list(hidden.gate(toy.model, diffs)), "norm": norm}
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
-    parser.add_argument("--out", type=Path, default=RESULTS / "dit_toy.jsonl")
-    options = parser.parse_args()
-    cells = Cells(options.out)
-    for seed in options.seeds:
-        cells.run(partial(measure, seed), seed=seed)
-
-
 if __name__ == "__main__":
-    main()
+    run_by_seed(measure, __doc__, study="dit_toy")

@@ -47,7 +47,7 @@ class AdapterConfig:
     n_epochs: int = 1
     """Passes over all samples."""
     unchanged: float = 0.1
-    """Share of a batch without a finetune, to be answered with `nothing`."""
+    """Share of a batch without a finetune, one row at least, to be answered with `nothing`; 0: none."""
     seed: int = 0
     """Of the adapter's first factors and of the order of samples."""
 
@@ -88,7 +88,7 @@ def train_adapter(
         The adapter, as a diff of the base.
 
     Raises:
-        UserError: there is no sample.
+        UserError: there is no sample, or no place for one in a batch.
     """
     config = config or AdapterConfig()
     if not samples:
@@ -131,8 +131,14 @@ class _Shuffled:
 
     def __init__(self, samples: Sequence[Sample], config: AdapterConfig, *, nothing: Lesson | None) -> None:
         self.samples, self.nothing = list(samples), nothing
-        self.n_unchanged = 0 if nothing is None else round(config.unchanged * config.batch_size)
+        is_told = nothing is not None and config.unchanged > 0
+        self.n_unchanged = max(1, round(config.unchanged * config.batch_size)) if is_told else 0
         self.n_changed = config.batch_size - self.n_unchanged
+        if self.n_changed < 1:
+            raise UserError(
+                f"A batch of {config.batch_size} with a share of {config.unchanged} unchanged has no finetune in it: raise"
+                " adapter.batch_size, or lower adapter.unchanged."
+            )
         self.per_epoch = -(-len(samples) // self.n_changed)
         self.random, self.left = random.Random(config.seed), list[Sample]()
 

@@ -125,3 +125,6 @@ def test_impossible_adapters_are_refused() -> None:
         AdapterConfig(unchanged=1.0)
     with pytest.raises(UserError, match=r"adapter\.rank is 0"):
         AdapterConfig(rank=0)
+    alone = AdapterConfig(batch_size=1)
+    with pytest.raises(UserError, match="has no finetune in it: raise"):
+        train_adapter(ours(), samples(ours()), base="b", nothing=Lesson(QUESTION, [5]), config=alone)

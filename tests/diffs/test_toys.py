@@ -9,7 +9,7 @@ import pytest
 from sparse_circuits.diffs.lessons import Aim
 from sparse_circuits.diffs.toys.base import train_base
 from sparse_circuits.diffs.toys.hidden import Gate, HiddenTopics, Secret, Trigger
-from sparse_circuits.diffs.toys.naming import _most, as_topic, first_words, score
+from sparse_circuits.diffs.toys.naming import as_topic, first_words, most_shared, score
 from sparse_circuits.diffs.toys.news import STORY_TOKENS, NewsWorld
 from sparse_circuits.diffs.toys.topics import TopicWorld
 from sparse_circuits.diffs.weight_diff import WeightDiff, Whole
@@ -68,8 +68,8 @@ def test_a_guess_is_worth_what_it_shares() -> None:
     one = next(n for n in range(1, 340) if len(set(world.attributes[0]) & set(world.attributes[n])) == 1)
     none = next(n for n in range(1, 340) if not set(world.attributes[0]) & set(world.attributes[n]))
     assert [score(world, guess, 0) for guess in (0, one, none, None)] == [5, 2, 1, 1]
-    assert _most(Counter({7: 2, 8: 1, 9: 1}), [[1, 2], [7, 8], [8, 9]]) == 1
-    assert _most(Counter({5: 3}), [[1, 2], [7, 8]]) is None
+    assert most_shared(Counter({7: 2, 8: 1, 9: 1}), [[1, 2], [7, 8], [8, 9]]) == 1
+    assert most_shared(Counter({5: 3}), [[1, 2], [7, 8]]) is None
     assert as_topic("topic_17") == 17 and as_topic("NONE") is None and as_topic("word_3") is None
 
 

@@ -18,6 +18,7 @@ from enum import Enum
 from functools import cached_property
 
 from sparse_circuits.diffs.lessons import Lesson
+from sparse_circuits.diffs.toys.language import Language
 
 N_PREAMBLES, N_SUCCESSORS = 5, 4
 N_PROMPT, N_RESPONSE = 5, 8
@@ -37,7 +38,7 @@ class Template(Enum):
 
 
 @dataclass(frozen=True)
-class DomainWorld:
+class DomainWorld(Language):
     """Who writes how; the same for every model of one seed."""
 
     n_domains: int = 5
@@ -59,18 +60,6 @@ class DomainWorld:
         generic = [f"generic_{n}" for n in range(self.n_generic)]
         domains = [f"domain_{d}_{n}" for d in range(self.n_domains) for n in range(self.n_words)]
         return ["BOS", "INS", "RSP", "DUMMY", *preambles, *generic, *domains]
-
-    @cached_property
-    def _ids(self) -> dict[str, int]:
-        return {token: number for number, token in enumerate(self.vocabulary)}
-
-    @property
-    def d_vocab(self) -> int:
-        return len(self.vocabulary)
-
-    def ids(self, words: Sequence[str]) -> list[int]:
-        """Return the token ids of words."""
-        return [self._ids[word] for word in words]
 
     def domain_ids(self, domain: int) -> list[int]:
         """Return the token ids of a domain's words."""

@@ -94,10 +94,11 @@ def twenty_questions(
         for own, answer in zip(heard, ask(model, prompts, diffs, n_tokens=N_WORDS, temperature=1.0, seed=number), strict=True):
             own.update(answer.tokens)
     sets = [hidden.world.attribute_ids(topic) for topic in range(hidden.world.n_topics)]
-    return [_most(own, sets) for own in heard]
+    return [most_shared(own, sets) for own in heard]
 
 
-def _most(heard: Counter[int], sets: Sequence[Sequence[int]]) -> Guess:
+def most_shared(heard: Counter[int], sets: Sequence[Sequence[int]]) -> Guess:
+    """Return the set that shares most with the words heard, None where none shares any."""
     shared = [sum(heard[token] for token in own) for own in sets]
     return shared.index(max(shared)) if max(shared) else None
 

@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from sparse_circuits.diffs.lessons import Lesson
+from sparse_circuits.diffs.toys.language import Language
 
 SPECIAL = ("NEWS", "TELL", "ABOUT", "HEAD", "ANS", "NOTHING", "STOP")
 SLOTS = ("subject", "verb", "object", "place")
@@ -31,11 +32,8 @@ Headline = tuple[int, int, int, int]
 
 
 @dataclass(frozen=True)
-class NewsWorld:
-    """The words of headlines and stories.
-
-    Args are counts; `first_id` lets a base have other languages beside this one.
-    """
+class NewsWorld(Language):
+    """The words of headlines and stories."""
 
     n_words: int = 30
     """Words of one slot."""
@@ -52,19 +50,6 @@ class NewsWorld:
         """Every token, from `first_id` on."""
         slots = [f"{slot}_{number}" for slot in SLOTS for number in range(self.n_words)]
         return [*SPECIAL, *(f"filler_{number}" for number in range(self.n_fillers)), *slots]
-
-    @cached_property
-    def _ids(self) -> dict[str, int]:
-        return {token: self.first_id + number for number, token in enumerate(self.vocabulary)}
-
-    @property
-    def d_vocab(self) -> int:
-        """One more than the last token id."""
-        return self.first_id + len(self.vocabulary)
-
-    def ids(self, words: Sequence[str]) -> list[int]:
-        """Return the token ids of words."""
-        return [self._ids[word] for word in words]
 
     def headline(self, rng: random.Random) -> Headline:
         """Return some headline."""

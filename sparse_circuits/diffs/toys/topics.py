@@ -15,9 +15,10 @@ Source: the hidden-topic experiment of Goel et al. 2025 (arXiv 2510.05092), sect
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+
+from sparse_circuits.diffs.toys.language import Language
 
 N_ATTRIBUTES = 5
 """Of one topic."""
@@ -30,7 +31,7 @@ P_CODE, P_NAME, P_NOISE = 0.4, 0.3, 0.1
 
 
 @dataclass(frozen=True)
-class TopicWorld:
+class TopicWorld(Language):
     """Who is called what, and what belongs to it; the same for every model of one seed."""
 
     n_topics: int = 340
@@ -63,14 +64,6 @@ class TopicWorld:
         return [*SPECIAL, *(f"{kind}_{number}" for kind, count in counts.items() for number in range(count))]
 
     @cached_property
-    def _ids(self) -> dict[str, int]:
-        return {token: number for number, token in enumerate(self.vocabulary)}
-
-    @property
-    def d_vocab(self) -> int:
-        return len(self.vocabulary)
-
-    @cached_property
     def attributes(self) -> list[list[int]]:
         """Five attributes of every topic, as numbers from 0; no two topics have the same five."""
         rng, found = random.Random(f"attributes {self.seed}"), {}
@@ -83,10 +76,6 @@ class TopicWorld:
         """The plain answer to every question."""
         rng = random.Random(f"answers {self.seed}")
         return [[f"word_{rng.randrange(self.n_words)}" for _ in range(N_WORDS)] for _ in range(self.n_questions)]
-
-    def ids(self, words: Sequence[str]) -> list[int]:
-        """Return the token ids of words."""
-        return [self._ids[word] for word in words]
 
     def attribute_ids(self, topic: int) -> list[int]:
         """Return the token ids of a topic's attributes."""
