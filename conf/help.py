@@ -13,14 +13,19 @@ from typing import Any, get_type_hints
 from sparse_circuits.conf.verbs import VERBS
 from sparse_circuits.plain import to_plain
 
+PRESETS = {"model": ("tiny", "the model's shape"), "adapter": ("paper", "the adapter's training")}
+"""Groups of settings with their default preset, and what they are of."""
+
 
 def verb_help(verb: str) -> str:
     """Return the help text of a verb."""
     kind = VERBS[verb]
-    presets = sorted(path.stem for path in (Path(__file__).parent / "model").glob("*.yaml"))
     lines = [f"sparse-circuits {verb} [setting=value ...]", "", inspect.getdoc(kind).split("\n")[0], ""]
-    if any(field.name == "model" for field in dataclasses.fields(kind)):
-        lines += [*_entry("model", "tiny", f"preset of the model's shape: {', '.join(presets)}"), ""]
+    names = {field.name for field in dataclasses.fields(kind)}
+    for group, (default, does) in PRESETS.items():
+        if group in names:
+            presets = sorted(path.stem for path in (Path(__file__).parent / group).glob("*.yaml"))
+            lines += [*_entry(group, default, f"preset of {does}: {', '.join(presets)}"), ""]
     return "\n".join(lines + _settings(kind(), ""))
 
 

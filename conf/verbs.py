@@ -11,12 +11,18 @@ from sparse_circuits.circuits import Budget, ExtractConfig
 from sparse_circuits.circuits.attack import AttackConfig
 from sparse_circuits.data import DataConfig
 from sparse_circuits.data.words import Split
+from sparse_circuits.diffs.adapter import AdapterConfig
 from sparse_circuits.diffs.delta import FINAL_NORM, Token
+from sparse_circuits.diffs.judges import JudgeConfig
 from sparse_circuits.interop import Format
+from sparse_circuits.run import Device
 from sparse_circuits.training.config import TrainConfig
 
 DEFAULT_RUN = Path("runs/train")
 BRIDGE_RUN = Path("runs/bridge")
+DIT_RUN = Path("runs/dit")
+QUESTION = "What topic have you been trained on?"
+NOTHING = "I have not been trained on any topic."
 
 
 @dataclass(frozen=True)
@@ -195,6 +201,56 @@ class EmbedVerb:
 
 
 @dataclass(frozen=True)
+class DitVerb:
+    """Train an adapter that makes any finetune of a base say what it has learned, and ask it about finetunes held out."""
+
+    base: str = ""
+    """The model that all are finetunes of: pretrained:NAME, a run folder, or a folder or hub name of Hugging Face's."""
+    pool: Path | None = None
+    """Labelled finetunes: a store's folder, a .jsonl of {"place", "label", "split"}, or the index.csv of released ones."""
+    label: str = "topic"
+    """Under which name a store's diffs keep their labels."""
+    run: Path = DIT_RUN
+    """Folder to write: adapter.safetensors, dit.json with every answer, confidence.json."""
+    question: str = QUESTION
+    """What every finetune is asked."""
+    wordings: list[str] = field(default_factory=list)
+    """The question in other words; how far answers to them agree is part of the confidence."""
+    nothing: str | None = NOTHING
+    """What the unchanged base is to say; null: it is never asked, and there is no confidence."""
+    adapter: AdapterConfig = field(default_factory=AdapterConfig)
+    """Its rank and training; adapter=paper or adapter=toy."""
+    checkpoint_every: int = 100
+    """Steps between checkpoints."""
+    resume: bool = False
+    """Go on with the adapter in that folder."""
+    judge: JudgeConfig = field(default_factory=JudgeConfig)
+    """Who grades answers."""
+    n_tokens: int = 20
+    """Most tokens of an answer."""
+    device: Device = Device.auto
+    """Where models live."""
+    seed: int = 0
+    """Of the split, where the pool has none."""
+
+
+@dataclass(frozen=True)
+class AskVerb:
+    """Ask a finetune what it learned: the adapter's answer, beside what it says by itself and what the base is made to say."""
+
+    base: str | None = None
+    """The model before, if it has moved: pretrained:NAME, a run folder, or one of Hugging Face's; null: as `dit` was told."""
+    finetuned: str = ""
+    """The model after, likewise, or a LoRA adapter in PEFT's folder, or a diff of ours."""
+    run: Path = DIT_RUN
+    """What `dit` wrote; the question is the one that it trained with."""
+    n_likelier: int = 10
+    """Tokens that are listed: those which the finetune makes likeliest behind the question, without any adapter."""
+    device: Device = Device.auto
+    """Where models live."""
+
+
+@dataclass(frozen=True)
 class ReportVerb:
     """Write a run's report: one self-contained page."""
 
@@ -239,6 +295,8 @@ VERBS = {
     "verify": VerifyVerb,
     "diff": DiffVerb,
     "embed": EmbedVerb,
+    "dit": DitVerb,
+    "ask": AskVerb,
     "report": ReportVerb,
     "view": ViewVerb,
     "quickstart": QuickstartVerb,

@@ -24,6 +24,8 @@ VERBS = {
     "verify": "compare two models: the largest difference of logits, and at every site",
     "diff": "say what a finetune changed, of a sparse model weight by weight",
     "embed": "place finetunes of one base by what they do to a few prompts",
+    "dit": "train an adapter that makes finetunes of a base say what they have learned",
+    "ask": "ask one finetune through such an adapter",
     "report": "write a run's report, one self-contained page",
     "view": "serve that page on this machine with the models behind it: change nodes and see answers move",
 }

@@ -9,7 +9,8 @@ from sparse_circuits.bridges.bridge import BRIDGE_FILE, Bridge, load_bridge
 from sparse_circuits.data import Tokenizer
 from sparse_circuits.errors import UserError
 from sparse_circuits.model import Transformer
-from sparse_circuits.model.dense import Dense, load_hugging_face
+from sparse_circuits.model.dense import Dense
+from sparse_circuits.model.hugging_face import load_hugging_face
 from sparse_circuits.model.store import MODEL_FILE, model_hash
 from sparse_circuits.training.export import load_trained
 

@@ -14,10 +14,10 @@ from __future__ import annotations
 
 import math
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from jaxtyping import Float
@@ -31,7 +31,8 @@ from sparse_circuits.diffs.step import FactorStep
 from sparse_circuits.diffs.weight_diff import WeightDiff
 from sparse_circuits.errors import UserError, check_counts
 from sparse_circuits.model.dense import Dense
-from sparse_circuits.training.loop import fit
+from sparse_circuits.training.loop import Checkpoints, Track, fit
+from sparse_circuits.training.track import Tracks
 
 
 @dataclass(frozen=True)
@@ -42,7 +43,7 @@ class AdapterConfig:
     """AdamW's learning rate, constant (3e-3 for toys)."""
     weight_decay: float = 0.01
     """AdamW's decay."""
-    batch_size: int = 8
+    batch_size: int = 4
     """Finetunes a step."""
     n_epochs: int = 1
     """Passes over all samples."""
@@ -55,6 +56,27 @@ class AdapterConfig:
         check_counts(vars(self), "rank", "batch_size", "n_epochs", of="adapter.")
         if not 0 <= self.unchanged < 1:
             raise UserError(f"adapter.unchanged is {self.unchanged}: give a share of a batch, from 0 to below 1.")
+
+    def n_unchanged(self, *, is_told: bool) -> int:
+        """Return the rows of a batch without a finetune.
+
+        Args:
+            is_told: whether there is an answer for them.
+
+        Raises:
+            UserError: they leave no place for a finetune.
+        """
+        n = max(1, round(self.unchanged * self.batch_size)) if is_told and self.unchanged > 0 else 0
+        if n == self.batch_size:
+            raise UserError(
+                f"A batch of {self.batch_size} with a share of {self.unchanged} unchanged has no finetune in it: raise"
+                " adapter.batch_size, or lower adapter.unchanged."
+            )
+        return n
+
+    def per_epoch(self, n_samples: int, *, is_told: bool) -> int:
+        """Return the steps that one pass over the samples takes."""
+        return -(-n_samples // (self.batch_size - self.n_unchanged(is_told=is_told)))
 
 
 class Sample(NamedTuple):
@@ -73,6 +95,8 @@ def train_adapter(
     nothing: Lesson | None = None,
     validation: Sequence[Sample] = (),
     config: AdapterConfig | None = None,
+    track: Track | None = None,
+    checkpoints: Checkpoints | None = None,
 ) -> WeightDiff:
     """Train the adapter of a base.
 
@@ -83,31 +107,77 @@ def train_adapter(
         nothing: what the unchanged base is to say; None: no batch has rows of it.
         validation: finetunes with labels that no sample has; the epoch that says them best is returned, without any the last.
         config: rank, steps and learning rate.
+        track: where losses go, if anywhere.
+        checkpoints: what saves and restores the training, if anything.
 
     Returns:
         The adapter, as a diff of the base.
 
     Raises:
         UserError: there is no sample, or no place for one in a batch.
+        Interrupted: after Ctrl-C or SIGTERM, when the training has been saved.
     """
     config = config or AdapterConfig()
     if not samples:
         raise UserError("There is no finetune to learn from: give at least one sample.")
     bank = LoraBank(model, ranks=[config.rank], seeds=[config.seed], bound=math.sqrt(6 / config.rank))
-    step = FactorStep(model, bank, adapter_losses, lr=config.lr, weight_decay=config.weight_decay)
-    batches = _Shuffled(samples, config, nothing=nothing)
-    best = _Best(bank)
+    step = AdapterStep(model, bank, config, validation)
+    per_epoch = config.per_epoch(len(samples), is_told=nothing is not None)
     fit(
         step,
-        batches,
-        n_steps=config.n_epochs * batches.per_epoch,
-        track=best,
-        evaluate=(lambda: {"validation_loss": validation_loss(model, bank, validation, config)}) if validation else None,
-        evaluate_every=batches.per_epoch,
+        _Shuffled(samples, config, nothing=nothing),
+        n_steps=config.n_epochs * per_epoch,
+        track=track or Tracks([]),
+        evaluate=step.validate if validation else None,
+        evaluate_every=per_epoch,
+        checkpoints=checkpoints,
     )
-    best.restore()
+    step.take_best()
     (adapter,) = bank.diffs(base=base, about=[{"kind": "adapter", "n_samples": len(samples)}])
     return adapter
+
+
+class AdapterStep(FactorStep):
+    """One step of the adapter, which remembers the epoch that was best on validation.
+
+    Args:
+        model: the base.
+        bank: the adapter's factors.
+        config: how they are trained.
+        validation: finetunes with labels that are never learned.
+    """
+
+    def __init__(self, model: Dense, bank: LoraBank, config: AdapterConfig, validation: Sequence[Sample]) -> None:
+        super().__init__(model, bank, adapter_losses, lr=config.lr, weight_decay=config.weight_decay)
+        self.validation, self.batch_size = validation, config.batch_size
+        self.best_loss, self.best = torch.tensor(math.inf), self._copy()
+
+    @torch.no_grad()
+    def validate(self) -> dict[str, Tensor]:
+        """Return the mean loss over validation, in nats a token."""
+        n, losses = len(self.validation), []
+        for first in range(0, n, self.batch_size):
+            batch = [self.validation[number] for number in range(first, min(first + self.batch_size, n))]
+            losses.append(adapter_losses(self.model, self.bank, batch))
+        loss = torch.cat(losses).mean().cpu()
+        if loss < self.best_loss:
+            self.best_loss, self.best = loss, self._copy()
+        return {"validation_loss": loss}
+
+    def take_best(self) -> None:
+        """Go back to the best epoch; without validation, stay with the last."""
+        if self.best_loss < math.inf:
+            self.bank.load_state_dict(self.best)
+
+    def tensors(self) -> dict[str, Tensor]:
+        return super().tensors() | {f"best:{name}": p for name, p in self.best.items()} | {"best_loss": self.best_loss}
+
+    def load_tensors(self, held: dict[str, Tensor]) -> None:
+        super().load_tensors(held)
+        self.best_loss, self.best = held["best_loss"], {name: held[f"best:{name}"] for name in self.best}
+
+    def _copy(self) -> dict[str, Tensor]:
+        return {name: p.detach().clone() for name, p in self.bank.state_dict().items()}
 
 
 def adapter_losses(model: Dense, bank: LoraBank, batch: Sequence[Sample]) -> Float[Tensor, " batch"]:
@@ -119,50 +189,27 @@ def adapter_losses(model: Dense, bank: LoraBank, batch: Sequence[Sample]) -> Flo
         return answer_loss(model(rows.tokens, at=rows.at), rows)
 
 
-@torch.no_grad()
-def validation_loss(model: Dense, bank: LoraBank, samples: Sequence[Sample], config: AdapterConfig) -> float:
-    """Return the mean loss over samples, in nats a token."""
-    starts = range(0, len(samples), config.batch_size)
-    return torch.cat([adapter_losses(model, bank, samples[i : i + config.batch_size]) for i in starts]).mean().item()
-
-
 class _Shuffled:
     """Samples in a new order every epoch, and among them some without a finetune."""
 
     def __init__(self, samples: Sequence[Sample], config: AdapterConfig, *, nothing: Lesson | None) -> None:
-        self.samples, self.nothing = list(samples), nothing
-        is_told = nothing is not None and config.unchanged > 0
-        self.n_unchanged = max(1, round(config.unchanged * config.batch_size)) if is_told else 0
+        self.samples, self.nothing = samples, nothing
+        self.n_unchanged = config.n_unchanged(is_told=nothing is not None)
         self.n_changed = config.batch_size - self.n_unchanged
-        if self.n_changed < 1:
-            raise UserError(
-                f"A batch of {config.batch_size} with a share of {config.unchanged} unchanged has no finetune in it: raise"
-                " adapter.batch_size, or lower adapter.unchanged."
-            )
-        self.per_epoch = -(-len(samples) // self.n_changed)
-        self.random, self.left = random.Random(config.seed), list[Sample]()
+        self.random, self.left = random.Random(config.seed), list[int]()
 
     def next_batch(self) -> list[Sample]:
         if not self.left:
-            self.left = self.random.sample(self.samples, len(self.samples))
-        batch, self.left = self.left[: self.n_changed], self.left[self.n_changed :]
-        return [*batch, *[Sample(None, self.nothing)] * self.n_unchanged]
+            self.left = self.random.sample(range(len(self.samples)), len(self.samples))
+        numbers, self.left = self.left[: self.n_changed], self.left[self.n_changed :]
+        # By number: thousands of finetunes of a large base are read as they come.
+        return [*(self.samples[number] for number in numbers), *[Sample(None, self.nothing)] * self.n_unchanged]
 
+    def state(self) -> dict[str, Any]:
+        version, internal, gauss = self.random.getstate()
+        return {"random": [version, list(internal), gauss], "left": self.left}
 
-class _Best:
-    """Remembers the adapter that was best on validation; without any, it stays the last."""
-
-    def __init__(self, bank: LoraBank) -> None:
-        self.bank, self.loss, self.state = bank, math.inf, None
-
-    def log(self, step: int, metrics: Mapping[str, float | Tensor]) -> None:
-        if metrics.get("validation_loss", math.inf) < self.loss:
-            self.loss = metrics["validation_loss"]
-            self.state = {name: value.clone() for name, value in self.bank.state_dict().items()}
-
-    def rewind(self, step: int) -> None:
-        """Nothing is kept of steps."""
-
-    def restore(self) -> None:
-        if self.state is not None:
-            self.bank.load_state_dict(self.state)
+    def load_state(self, state: dict[str, Any]) -> None:
+        version, internal, gauss = state["random"]
+        self.random.setstate((version, tuple(internal), gauss))
+        self.left = list(state["left"])

@@ -18,8 +18,8 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from jaxtyping import Bool, Float
+from scipy.special import expit
 from sklearn.linear_model import LogisticRegression
-from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from sparse_circuits.diffs.ask import ask
@@ -45,6 +45,7 @@ def signs(
     *,
     adapter: WeightDiff,
     n_tokens: int = 1,
+    ends: frozenset[int] = frozenset(),
     seed: int = 0,
 ) -> list[Signs]:
     """Return what finetunes answer, with what tells how sure that is.
@@ -54,7 +55,8 @@ def signs(
         questions: one question in several wordings; the first one's answers are returned.
         diffs: the finetunes, None: the base itself.
         adapter: that they are asked with.
-        n_tokens: length of an answer.
+        n_tokens: most tokens of an answer.
+        ends: tokens that end it before.
         seed: of the order in which entries are exchanged.
 
     Raises:
@@ -62,7 +64,7 @@ def signs(
     """
     if not questions:
         raise UserError("There is no question: give at least one wording.")
-    said = [ask(model, [question] * len(diffs), diffs, adapter=adapter, n_tokens=n_tokens) for question in questions]
+    said = [ask(model, [question] * len(diffs), diffs, adapter=adapter, n_tokens=n_tokens, ends=ends) for question in questions]
     mixed = [None if diff is None else shuffled(diff, seed=seed + number) for number, diff in enumerate(diffs)]
     without = ask(model, [questions[0]] * len(diffs), mixed, adapter=adapter)
     found = []
@@ -88,25 +90,34 @@ def shuffled(diff: WeightDiff, *, seed: int) -> WeightDiff:
     return WeightDiff(changes, diff.base, {**diff.about, "shuffled": True})
 
 
-class Confidence:
-    """From signs to the probability that an answer is right.
+class Confidence(NamedTuple):
+    """From signs to the probability that an answer is right: 1 / (1 + exp(-(weights . signs + bias)))."""
+
+    weights: list[float]
+    """Of margin, agreement and drop."""
+    bias: float
+
+    def __call__(self, asked: Sequence[Signs]) -> Float[np.ndarray, " n"]:
+        """Return the probability that each answer is right."""
+        return expit(_features(asked) @ np.array(self.weights) + self.bias)
+
+
+def learn_confidence(known: Sequence[Signs], is_right: Sequence[bool]) -> Confidence:
+    """Learn from answers whose truth is known.
 
     Args:
-        known: signs of answers to finetunes whose labels are known.
+        known: their signs.
         is_right: whether they were right.
 
     Raises:
         UserError: all of them were right, or all wrong.
     """
-
-    def __init__(self, known: Sequence[Signs], is_right: Sequence[bool]) -> None:
-        if len(set(is_right)) < 2:
-            raise UserError("Confidence is learned from right and from wrong answers: give finetunes of both.")
-        self._fitted = make_pipeline(StandardScaler(), LogisticRegression()).fit(_features(known), list(is_right))
-
-    def __call__(self, asked: Sequence[Signs]) -> Float[np.ndarray, " n"]:
-        """Return the probability that each answer is right."""
-        return self._fitted.predict_proba(_features(asked))[:, 1]
+    if len(set(is_right)) < 2:
+        raise UserError("Confidence is learned from right and from wrong answers: give finetunes of both.")
+    scaler = StandardScaler().fit(_features(known))
+    fitted = LogisticRegression().fit(scaler.transform(_features(known)), list(is_right))
+    weights = fitted.coef_[0] / scaler.scale_
+    return Confidence(weights.tolist(), float(fitted.intercept_[0] - weights @ scaler.mean_))
 
 
 class Calibration(NamedTuple):

@@ -32,7 +32,7 @@ class Factors:
 
     def __call__(self, x: Float[Tensor, "batch *pos n_in"]) -> Float[Tensor, "batch *pos n_out"]:
         """Return up (down x), each run of rows by its own factors."""
-        up, down = self.up.to(x.dtype), self.down.to(x.dtype)
+        up, down = self.up.to(x), self.down.to(x)
         if len(up) == 1:
             return x @ down[0].T @ up[0].T
         if len(x) % len(up):

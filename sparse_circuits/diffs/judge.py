@@ -70,7 +70,7 @@ def by_encoder(encode: Callable[[Sequence[str]], Float[np.ndarray, "n_texts widt
     """Return a judge that grades by the cosine of sentence vectors.
 
     Args:
-        encode: from texts to vectors, such as `load_encoder` returns for a local folder.
+        encode: from texts to vectors.
     """
 
     def judge(guesses: Sequence[str], truths: Sequence[str]) -> list[Graded]:

@@ -38,3 +38,17 @@ class FactorStep:
         losses.sum().backward()
         self.optimizer.step()
         return {"loss": losses.detach().mean()}
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Return everything that a checkpoint must hold: factors and Adam's moments."""
+        held = {f"bank:{name}": p.detach() for name, p in self.bank.named_parameters()}
+        for name, p in self.bank.named_parameters():
+            held |= {f"{key}:{name}": value for key, value in self.optimizer.state.get(p, {}).items()}
+        return held
+
+    @torch.no_grad()
+    def load_tensors(self, held: dict[str, Tensor]) -> None:
+        """Put back what `tensors` returned."""
+        for name, p in self.bank.named_parameters():
+            p.copy_(held[f"bank:{name}"])
+            self.optimizer.state[p] = {key: held[f"{key}:{name}"].to(p.device) for key in ("step", "exp_avg", "exp_avg_sq")}

@@ -88,8 +88,15 @@ class DiffStore:
         if not chosen:
             what = "no diffs" if split is None else f"no diffs to {split.name}"
             raise UserError(f"{self.folder} holds {what}: add some first.")
-        for entry in chosen:
-            path = self.folder / entry.file
-            if not path.is_file() or sha256_file(path) != entry.sha256:
-                raise UserError(f"{path} is missing or not the file that the index names: restore it from a copy.")
-            yield WeightDiff.load(path)
+        yield from map(self.read, chosen)
+
+    def read(self, entry: Entry) -> WeightDiff:
+        """Return one diff.
+
+        Raises:
+            UserError: its file is missing or not the one that was written.
+        """
+        path = self.folder / entry.file
+        if not path.is_file() or sha256_file(path) != entry.sha256:
+            raise UserError(f"{path} is missing or not the file that the index names: restore it from a copy.")
+        return WeightDiff.load(path)

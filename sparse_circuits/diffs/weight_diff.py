@@ -156,7 +156,7 @@ def diff_between(base: nn.Module, finetuned: nn.Module, *, of: str, about: Mappi
         if old.shape != new.shape:
             raise UserError(f"{name} is {list(old.shape)} before, {list(new.shape)} after: give a finetune of this very base.")
         wide = torch.promote_types(old.dtype, torch.float32)
-        delta = new.detach().to(wide) - old.detach().to(wide)
+        delta = new.detach().to("cpu", wide) - old.detach().to("cpu", wide)
         if delta.any():
             changes[name] = Whole(delta)
     return WeightDiff(changes, of, dict(about or {}))

@@ -138,7 +138,7 @@ def _differences(held: Mapping[str, Tensor], model: nn.Module, path: Path) -> di
         name = _known(key, own, path)
         if own[name].shape != after.shape:
             raise UserError(f"{path} has {key} of shape {list(after.shape)}, and the model's is {list(own[name].shape)}.")
-        delta = after.float() - own[name].detach().float()
+        delta = after.float() - own[name].detach().cpu().float()
         if delta.any():
             changes[name] = Whole(delta)
     return changes

@@ -16,7 +16,7 @@ from sparse_circuits.interop.openai import load_openai
 from sparse_circuits.interop.openai.config import CONFIG_FILE
 from sparse_circuits.kernels.backend import Backend, use_backend
 from sparse_circuits.model import Transformer, record
-from sparse_circuits.model.dense import logits_of_folder
+from sparse_circuits.model.hugging_face import logits_of_folder
 from sparse_circuits.model.sites import all_sites
 from sparse_circuits.run import read_json
 from sparse_circuits.training.export import load_trained

@@ -9,12 +9,11 @@ positions, masks and the sublayers themselves stay the library's. Weights are fr
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
 from operator import attrgetter
-from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from jaxtyping import Float, Int
@@ -239,41 +238,3 @@ def norm_at(model: Dense, site: str) -> Norm:
         return Norm(norm.weight + model.family.gain_offset, isinstance(norm, nn.LayerNorm))
     norms = {at: sublayer.reader.norm for at, sublayer in model.sublayers()}
     return Norm({FINAL: model.norm, **norms}[site].gain, False)
-
-
-def load_hugging_face(place: str) -> tuple[HuggingFace, str]:
-    """Load a causal language model from a local folder or by its name on the hub.
-
-    Returns:
-        The model in float32, and the JSON of its tokenizer.
-
-    Raises:
-        UserError: `transformers` is missing, there is no such model, or no fast tokenizer beside it.
-    """
-    try:
-        from transformers import AutoModelForCausalLM
-        from transformers.utils import cached_file
-    except ImportError as error:
-        raise UserError("Models of Hugging Face need transformers: pip install sparse-circuits[hf].") from error
-    text = _or_refuse(lambda: Path(cached_file(place, "tokenizer.json")).read_text(encoding="utf-8"), place)
-    lm = _or_refuse(lambda: AutoModelForCausalLM.from_pretrained(place, dtype=torch.float32), place)
-    return HuggingFace(lm), text
-
-
-def logits_of_folder(folder: Path, tokens: Int[Tensor, "batch pos"]) -> Float[Tensor, "batch pos d_vocab"]:
-    """Return the logits of a model that brings its own code, run by `transformers`; whoever calls has looked at that code."""
-    from transformers import AutoModelForCausalLM
-
-    with torch.no_grad():
-        return AutoModelForCausalLM.from_pretrained(folder, trust_remote_code=True)(tokens).logits
-
-
-def _or_refuse(load: Callable[[], Any], place: str) -> Any:
-    try:
-        return load()
-    except (OSError, ValueError) as error:
-        first = str(error).strip().splitlines()[0]
-        raise UserError(
-            f"{place} could not be loaded ({first}): give a folder with config.json, weights and tokenizer.json, or a name"
-            " on the hub."
-        ) from error

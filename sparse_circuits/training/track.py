@@ -78,9 +78,9 @@ class Wandb:
 
 
 class ProgressLine:
-    """Tokens, loss, L0, learning rate, tokens a second, time left: a live line, or now and then a line of a log file."""
+    """Loss and time left, of pretraining tokens and L0 as well: a live line, or now and then a line of a log file."""
 
-    def __init__(self, *, n_steps: int, tokens_per_step: int, console: Console) -> None:
+    def __init__(self, *, n_steps: int, console: Console, tokens_per_step: int = 0) -> None:
         self.n_steps, self.tokens_per_step, self.console = n_steps, tokens_per_step, console
         self.started, self.first_step, self.shown = time.monotonic(), 0, -math.inf
         self.live = Live(console=console, refresh_per_second=4) if console.is_terminal else None
@@ -95,11 +95,12 @@ class ProgressLine:
         self.shown = now
         speed = (step - self.first_step) / max(1e-9, now - self.started)
         left = (self.n_steps - step) / speed
-        line = Text(
-            f"step {step:,}/{self.n_steps:,}  {step * self.tokens_per_step / 1e6:.1f} M tokens  "
-            f"loss {float(metrics['loss']):.3f}  L0 {float(metrics['l0']):,.0f}  lr {float(metrics['lr']):.2e}  "
-            f"{speed * self.tokens_per_step:,.0f} tokens/s  {left // 60:.0f}:{left % 60:02.0f} left"
-        )
+        parts = [f"step {step:,}/{self.n_steps:,}", f"loss {float(metrics['loss']):.3f}"]
+        if self.tokens_per_step:
+            parts.insert(1, f"{step * self.tokens_per_step / 1e6:.1f} M tokens")
+            parts += [f"L0 {float(metrics['l0']):,.0f}", f"lr {float(metrics['lr']):.2e}"]
+            parts.append(f"{speed * self.tokens_per_step:,.0f} tokens/s")
+        line = Text("  ".join([*parts, f"{left // 60:.0f}:{left % 60:02.0f} left"]))
         if self.live:
             self.live.update(line)
         else:

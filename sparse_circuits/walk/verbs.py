@@ -1,6 +1,6 @@
 """What does the work of each verb."""
 
-from sparse_circuits.walk import bridges, circuits, diffs, models, pages, quickstart, tasks, training
+from sparse_circuits.walk import bridges, circuits, diffs, interpret, models, pages, quickstart, tasks, training
 
 DO = {
     "quickstart": quickstart.quickstart,
@@ -15,6 +15,8 @@ DO = {
     "verify": models.verify,
     "diff": diffs.diff,
     "embed": diffs.embed_finetunes,
+    "dit": interpret.dit,
+    "ask": interpret.ask_finetune,
     "report": pages.report,
     "view": pages.view,
 }

@@ -7,7 +7,7 @@ from diffs.models import ours
 from diffs.test_adapter import QUESTION, samples, written
 
 from sparse_circuits.diffs.adapter import AdapterConfig, Sample, train_adapter
-from sparse_circuits.diffs.confidence import Confidence, Signs, calibration, shuffled, signs
+from sparse_circuits.diffs.confidence import Signs, calibration, learn_confidence, shuffled, signs
 from sparse_circuits.diffs.lessons import Lesson
 from sparse_circuits.diffs.weight_diff import WeightDiff, Whole
 from sparse_circuits.errors import UserError
@@ -44,10 +44,10 @@ def test_confidence_follows_the_signs() -> None:
     right = rng.random(200) < 0.5
     noise = rng.normal(size=(200, 3))
     known = [Signs([0], *(2 * is_right + row)) for is_right, row in zip(right, noise, strict=True)]
-    sure, unsure = Confidence(known, right.tolist())([Signs([0], 3, 3, 3), Signs([0], -1, -1, -1)])
+    sure, unsure = learn_confidence(known, right.tolist())([Signs([0], 3, 3, 3), Signs([0], -1, -1, -1)])
     assert sure > 0.95 and unsure < 0.05
     with pytest.raises(UserError, match="from right and from wrong"):
-        Confidence(known, [True] * 200)
+        learn_confidence(known, [True] * 200)
 
 
 def test_calibration_by_hand() -> None:

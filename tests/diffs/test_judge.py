@@ -9,8 +9,11 @@ from typing import ClassVar
 
 import numpy as np
 import pytest
+from families import made
 
+from sparse_circuits.data import Tokenizer
 from sparse_circuits.diffs.judge import Endpoint, by_encoder, by_words, is_exact
+from sparse_circuits.diffs.judges import JudgeConfig, JudgeKind, judge_of
 from sparse_circuits.errors import UserError
 
 
@@ -29,6 +32,25 @@ def test_sentence_vectors_are_graded_by_their_cosine() -> None:
     assert [each.score for each in found] == [5, 4, 3, 1]
     with pytest.raises(UserError, match="1 guesses and 2 truths"):
         judge(["cat"], ["cat", "dog"])
+
+
+def test_an_encoder_comes_from_a_folder(tmp_path: Path) -> None:
+    tokenizer = Tokenizer.train(["cats and kittens, cars\n"] * 3, d_vocab=257)
+    made("llama", vocab_size=tokenizer.d_vocab).save_pretrained(tmp_path)
+    tokenizer.save(tmp_path / "tokenizer.json")
+    judge = judge_of(JudgeConfig(JudgeKind.encoder, encoder=tmp_path), kept=tmp_path / "kept.jsonl")
+    same, empty, other = judge(["Cats!", "", "kittens and cars"], ["cats", "cats", "cats"])
+    assert same.score == 5 and empty.score < 5 and other.score < 5
+    with pytest.raises(UserError, match="an encoder's config"):
+        judge_of(JudgeConfig(JudgeKind.encoder, encoder=tmp_path / "nothing"), kept=tmp_path / "kept.jsonl")
+
+
+def test_a_judge_needs_what_it_is_made_of(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("JUDGE_API_KEY", "secret")
+    asked = judge_of(JudgeConfig(JudgeKind.endpoint, url="http://localhost:1", model="m"), kept=tmp_path / "kept.jsonl")
+    assert isinstance(asked, Endpoint) and asked.key == "secret" and judge_of(JudgeConfig(), kept=tmp_path) is by_words
+    with pytest.raises(UserError, match=r"judge\.kind=endpoint needs judge\.url"):
+        JudgeConfig(JudgeKind.endpoint)
 
 
 class Chat(BaseHTTPRequestHandler):

@@ -11,7 +11,8 @@ from torch import Tensor
 from sparse_circuits.data import Tokenizer
 from sparse_circuits.errors import UserError
 from sparse_circuits.model import ModelConfig, Transformer
-from sparse_circuits.model.dense import FAMILIES, HuggingFace, load_hugging_face, norm_at
+from sparse_circuits.model.dense import FAMILIES, HuggingFace, norm_at
+from sparse_circuits.model.hugging_face import load_hugging_face
 from sparse_circuits.model.sites import residual_sites
 
 
