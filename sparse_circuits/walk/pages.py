@@ -13,9 +13,9 @@ from sparse_circuits.circuits import Circuit
 from sparse_circuits.conf.verbs import ReportVerb, ViewVerb
 from sparse_circuits.errors import UserError
 from sparse_circuits.report import run_payload, write_report
-from sparse_circuits.report.serve import serve
-from sparse_circuits.report.session import Session, load_circuits, open_session
-from sparse_circuits.report.steering import REFERENCE_TOKENS, Steering
+from sparse_circuits.report.server.serve import serve
+from sparse_circuits.report.server.session import Session, load_circuits, open_session
+from sparse_circuits.report.server.steering import REFERENCE_TOKENS, Steering
 from sparse_circuits.subject import model_of_circuits, samples_of, validation_rows
 
 

@@ -27,7 +27,7 @@ from sparse_circuits.data.tokenizer import Tokenizer
 from sparse_circuits.model import ModelConfig, Node, Transformer
 from sparse_circuits.model.store import model_hash
 from sparse_circuits.plain import to_plain
-from sparse_circuits.report.steering import REFERENCE_TOKENS
+from sparse_circuits.report.server.steering import REFERENCE_TOKENS
 from sparse_circuits.run import write_json
 from sparse_circuits.subject import circuit_path, validation_rows
 from sparse_circuits.tasks import TASKS, Split

@@ -12,10 +12,10 @@ from sparse_circuits.circuits.margin import answer_margins
 from sparse_circuits.circuits.subgraph import Subgraph, subgraph_taps
 from sparse_circuits.errors import UserError
 from sparse_circuits.model import Link, Node, record
-from sparse_circuits.report.change import LARGEST, Change, Intervention, find_node
-from sparse_circuits.report.live import N_LIKELY, Place, run_prompt
-from sparse_circuits.report.pair import show_pair
-from sparse_circuits.report.session import NO_MODEL, load_circuits, open_session
+from sparse_circuits.report.server.change import LARGEST, Change, Intervention, find_node
+from sparse_circuits.report.server.live import N_LIKELY, Place, run_prompt
+from sparse_circuits.report.server.pair import show_pair
+from sparse_circuits.report.server.session import NO_MODEL, load_circuits, open_session
 from sparse_circuits.tasks import TASKS, Split
 from sparse_circuits.tasks.encode import collate, draw_pairs
 from sparse_circuits.training.export import Trained

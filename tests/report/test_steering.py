@@ -11,11 +11,11 @@ from sparse_circuits.bridges.steer import steer
 from sparse_circuits.data.tokenizer import Tokenizer
 from sparse_circuits.errors import UserError
 from sparse_circuits.model import ModelConfig, Transformer
-from sparse_circuits.report.api import answers
-from sparse_circuits.report.live import N_LIKELY
-from sparse_circuits.report.session import Session
-from sparse_circuits.report.steering import Steering
-from sparse_circuits.report.worker import Worker
+from sparse_circuits.report.server.api import answers
+from sparse_circuits.report.server.live import N_LIKELY
+from sparse_circuits.report.server.session import Session
+from sparse_circuits.report.server.steering import Steering
+from sparse_circuits.report.server.worker import Worker
 
 NODE, FROM, TO = "1.attn.act_in[5]", "x = 'a", 'x = "a'
 
@@ -54,7 +54,7 @@ def test_over_the_api_with_a_direction_measured_once(steering, monkeypatch):
     ask = answers(Session(None, [], steering, None), worker, keep_notes=pytest.fail)["api/steer"]
     body = json.dumps({"circuit_node": NODE, "from_prompt": FROM, "to_prompt": TO, "strength": 2}).encode()
     first = ask(body)
-    monkeypatch.setattr("sparse_circuits.report.steering.directions", pytest.fail)
+    monkeypatch.setattr("sparse_circuits.report.server.steering.directions", pytest.fail)
     assert ask(body) == first
     assert set(first) == {"tokens", "before", "after"}
     worker.close()

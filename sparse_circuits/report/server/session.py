@@ -11,8 +11,8 @@ from typing import Any
 from sparse_circuits.circuits import Circuit
 from sparse_circuits.errors import UserError
 from sparse_circuits.model.store import model_hash
-from sparse_circuits.report.live import Place
-from sparse_circuits.report.steering import Steering
+from sparse_circuits.report.server.live import Place
+from sparse_circuits.report.server.steering import Steering
 from sparse_circuits.tasks import TASKS
 from sparse_circuits.training.export import Trained
 

@@ -21,11 +21,11 @@ from typing import Any
 from sparse_circuits.circuits import Circuit, Notes
 from sparse_circuits.errors import UserError
 from sparse_circuits.plain import to_plain
-from sparse_circuits.report.api import Answer, answers
-from sparse_circuits.report.handler import MAX_BYTES, Handler
 from sparse_circuits.report.page import render
-from sparse_circuits.report.session import Session
-from sparse_circuits.report.worker import Worker
+from sparse_circuits.report.server.api import Answer, answers
+from sparse_circuits.report.server.handler import MAX_BYTES, Handler
+from sparse_circuits.report.server.session import Session
+from sparse_circuits.report.server.worker import Worker
 
 log = logging.getLogger(__name__)
 

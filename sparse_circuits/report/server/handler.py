@@ -20,10 +20,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from sparse_circuits.errors import UserError
 from sparse_circuits.report.payload import to_json
-from sparse_circuits.report.worker import Busy, Cancelled, OutOfTime
+from sparse_circuits.report.server.worker import Busy, Cancelled, OutOfTime
 
 if TYPE_CHECKING:
-    from sparse_circuits.report.serve import Server
+    from sparse_circuits.report.server.serve import Server
 
 log = logging.getLogger(__name__)
 

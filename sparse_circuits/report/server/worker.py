@@ -9,7 +9,7 @@ from threading import Event, Lock
 from typing import TypeVar
 
 from sparse_circuits.errors import UserError
-from sparse_circuits.report.live import Proceed
+from sparse_circuits.report.server.live import Proceed
 
 Result = TypeVar("Result")
 

@@ -12,8 +12,8 @@ from sparse_circuits.bridges.load import Bridged
 from sparse_circuits.bridges.steer import directions, steer_along
 from sparse_circuits.errors import UserError
 from sparse_circuits.model import Node
-from sparse_circuits.report.change import find_node
-from sparse_circuits.report.live import Likely, Proceed, encode_prompt, likeliest
+from sparse_circuits.report.server.change import find_node
+from sparse_circuits.report.server.live import Likely, Proceed, encode_prompt, likeliest
 
 STRONGEST = 100.0
 """Multiple of a node's difference: far beyond where a model still answers."""

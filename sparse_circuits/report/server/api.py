@@ -20,12 +20,12 @@ from sparse_circuits.circuits import Notes
 from sparse_circuits.circuits.notes import Group
 from sparse_circuits.errors import UserError
 from sparse_circuits.plain import to_plain
-from sparse_circuits.report.change import Intervention
-from sparse_circuits.report.live import Proceed, run_prompt
-from sparse_circuits.report.pair import show_pair
-from sparse_circuits.report.request import Request, read_request
-from sparse_circuits.report.session import NO_MODEL, Session
-from sparse_circuits.report.worker import Worker
+from sparse_circuits.report.server.change import Intervention
+from sparse_circuits.report.server.live import Proceed, run_prompt
+from sparse_circuits.report.server.pair import show_pair
+from sparse_circuits.report.server.request import Request, read_request
+from sparse_circuits.report.server.session import NO_MODEL, Session
+from sparse_circuits.report.server.worker import Worker
 
 Answer = Callable[[bytes], Any]
 """From a request's body to plain values."""

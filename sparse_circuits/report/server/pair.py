@@ -11,8 +11,8 @@ from sparse_circuits.circuits.spec import example_pairs
 from sparse_circuits.errors import UserError
 from sparse_circuits.model import record
 from sparse_circuits.report.graph import EMBED
-from sparse_circuits.report.live import Place, Proceed, answer_odds, changed_sides, node_values
 from sparse_circuits.report.pairs import packed_attention
+from sparse_circuits.report.server.live import Place, Proceed, answer_odds, changed_sides, node_values
 from sparse_circuits.tasks.encode import collate
 
 

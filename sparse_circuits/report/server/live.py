@@ -20,7 +20,7 @@ from sparse_circuits.errors import UserError
 from sparse_circuits.model import Transformer, record
 from sparse_circuits.model.sites import FINAL
 from sparse_circuits.model.taps import Taps
-from sparse_circuits.report.change import Intervention, circuit_taps, find_edges, intervention_taps, model_taps
+from sparse_circuits.report.server.change import Intervention, circuit_taps, find_edges, intervention_taps, model_taps
 from sparse_circuits.tasks import PairBatch
 from sparse_circuits.tasks.calibrate import Calibration
 

@@ -1,0 +1,1 @@
+"""The local server behind the page: models that answer what a browser asks."""
