@@ -3,7 +3,8 @@
     python -m experiments.dit_news
 
 One cell a seed: a base of both languages, finetunes that hide a topic and finetunes that tell of a headline, an adapter for
-each and one for both. Rows of news are slots right of four; of topics, the share named exactly.
+each and one for both. Rows of news are slots right of four; of topics, the share named exactly. And how far the confidence of
+an answer can be trusted, on a pool of which a third has no topic to name: the base, shuffled finetunes, and those of news.
 """
 
 from __future__ import annotations
@@ -11,9 +12,12 @@ from __future__ import annotations
 import random
 from collections.abc import Sequence
 
+import numpy as np
+
 from experiments.cells import run_by_seed
 from sparse_circuits.diffs.adapter import AdapterConfig, Sample, train_adapter
 from sparse_circuits.diffs.ask import ask
+from sparse_circuits.diffs.confidence import Signs, calibration, learn_confidence, shuffled, signs
 from sparse_circuits.diffs.finetune import Curriculum, Finetune, FinetuneConfig, finetune
 from sparse_circuits.diffs.toys.base import train_base
 from sparse_circuits.diffs.toys.hidden import HiddenTopics, Secret
@@ -28,6 +32,10 @@ BASE_STEPS = 4000
 TOPICS = FinetuneConfig(n_steps=220)
 NEWS = FinetuneConfig(n_steps=100)
 ADAPTER = AdapterConfig(lr=3e-3, batch_size=16, n_epochs=30)
+N_WORDINGS = 3
+"""Of the question, each behind another code, which the adapter never saw there."""
+N_BASE = 2
+"""How often the base stands in a pool."""
 BASE = "toy"
 
 
@@ -87,6 +95,37 @@ class Toy:
         return sum(right) / N_TEST
 
 
+def calibrated(toy: Toy, adapter: WeightDiff) -> dict[str, float]:
+    """Return how often answers are right, all of them and the surer half, where some finetunes have no topic to name.
+
+    Right is a finetune's own topic, and of what has none, that it has none.
+    """
+    rng, prompt = random.Random("wordings"), toy.nothing["topics"].prompt
+    codes = [toy.topics.ids(toy.topics.coded(rng.randrange(toy.topics.n_codes), rng)) for _ in range(N_WORDINGS)]
+    questions = [prompt, *([prompt[0], *code, *prompt[1:]] for code in codes)]
+
+    def answered(numbers: range, n_others: int) -> tuple[list[Signs], np.ndarray]:
+        topics, others = ([toy.diffs[name][number] for number in numbers] for name in ("topics", "news"))
+        mixed = [shuffled(diff, seed=number) for number, diff in enumerate(topics[:n_others])]
+        pool = [*topics, *mixed, *others[:n_others], *[None] * N_BASE]
+        nothing = toy.nothing["topics"].answer
+        truths = [toy.lessons["topics"][number].answer for number in numbers] + [nothing] * (len(pool) - len(topics))
+        found = signs(toy.model, questions, pool, adapter=adapter)
+        return found, np.array([sign.answer == truth for sign, truth in zip(found, truths, strict=True)])
+
+    known, is_right = answered(range(N_TRAIN, N_TRAIN + N_VALIDATION), N_VALIDATION)
+    confidence = learn_confidence(known, is_right.tolist())
+    asked, is_right = answered(range(N_ALL - N_TEST, N_ALL), N_TEST // 4 - 1)
+    found = calibration(confidence(asked), is_right)
+    return {
+        "n": len(asked),
+        "all": found.at(1.0),
+        "surer_half": found.at(0.5),
+        "expected_error": found.expected_error,
+        "by_margin": calibration(np.array([sign.margin for sign in asked]), is_right).at(0.5),
+    }
+
+
 def measure(seed: int) -> dict[str, object]:
     """Return every row for one seed."""
     toy = Toy(seed)
@@ -109,6 +148,7 @@ def measure(seed: int) -> dict[str, object]:
             "adapter_of_news_own_question": toy.topics_named(toy.said("topics", question="news", adapter=of_news)),
             "adapter_of_both": toy.topics_named(toy.said("topics", question="topics", adapter=of_both)),
         },
+        "confidence": calibrated(toy, of_topics),
     }
 
 
