@@ -18,11 +18,16 @@ SMALL = {
     "bos_token_id": None,
     "eos_token_id": None,
 }
+WITH_EYES = ("gemma3",)
+SEEING = {"hidden_size": 8, "intermediate_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2, "image_size": 28}
 
 
 def made(family: str, **changes: object) -> torch.nn.Module:
     """Return a model of a family, as `transformers` has it."""
-    config = transformers.AutoConfig.for_model(family, **(SMALL | changes))
+    shape = SMALL | changes
+    if family in WITH_EYES:
+        shape = {"text_config": shape, "vision_config": SEEING}
+    config = transformers.AutoConfig.for_model(family, **shape)
     torch.manual_seed(0)
     lm = transformers.AutoModelForCausalLM.from_config(config)
     with torch.no_grad():  # gains and biases that matter

@@ -58,8 +58,9 @@ FAMILIES = {
     "gemma": _LLAMA._replace(gain_offset=1.0),
     "gemma2": _GEMMA_2,
     "gemma3_text": _GEMMA_2,
+    "gemma3": _GEMMA_2._replace(layers="model.language_model.layers", final_norm="model.language_model.norm"),
 }
-"""By Hugging Face's `model_type`."""
+"""By Hugging Face's `model_type`; of a model that sees as well, the part that reads."""
 
 
 class Shape(NamedTuple):
@@ -110,8 +111,9 @@ class HuggingFace(nn.Module):
                 f"use a model of {', '.join(FAMILIES)}, or add its names to FAMILIES in sparse_circuits/model/dense.py."
             )
         self.lm, self.family = lm.eval().requires_grad_(False), FAMILIES[kind]
-        self.config = Shape(lm.config.num_hidden_layers, lm.config.hidden_size, lm.config.max_position_embeddings)
-        self.d_vocab = d_vocab or lm.config.vocab_size
+        shape = lm.config.get_text_config()
+        self.config = Shape(shape.num_hidden_layers, shape.hidden_size, shape.max_position_embeddings)
+        self.d_vocab = d_vocab or shape.vocab_size
         self._pass = _Pass()
         self._sublayers = [each for layer in range(self.config.n_layers) for each in self._find_sublayers(layer)]
         self._sites = {FINAL} | {site for each in self._sublayers for site in (each.site, each.reads)}
@@ -174,7 +176,7 @@ class HuggingFace(nn.Module):
     def _logits(self, hidden: Tensor, at: Tensor | None) -> Tensor:
         logits = self.lm.lm_head(hidden if at is None else only(hidden, at))[..., : self.d_vocab]
         logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
-        if cap := getattr(self.lm.config, "final_logit_softcapping", None):
+        if cap := getattr(self.lm.config.get_text_config(), "final_logit_softcapping", None):
             logits = cap * (logits / cap).tanh()
         return logits if at is None else logits.reshape(*at.shape, -1)
 

@@ -3,11 +3,13 @@
 import pytest
 import torch
 from diffs.models import bases, ours
+from families import made
 
 from sparse_circuits.diffs.bank import LoraBank
 from sparse_circuits.diffs.factors import Factors, adding
 from sparse_circuits.diffs.maps import block_maps
 from sparse_circuits.errors import UserError
+from sparse_circuits.model.dense import HuggingFace
 
 
 def test_a_run_of_rows_has_its_own_factors() -> None:
@@ -19,6 +21,11 @@ def test_a_run_of_rows_has_its_own_factors() -> None:
     torch.testing.assert_close(shared(x), x @ (factors.up[0] @ factors.down[0]).T)
     with pytest.raises(UserError, match="2 diffs were given for a batch of 5 rows"):
         factors(x[:5])
+
+
+def test_of_a_model_that_sees_only_what_reads_is_changed() -> None:
+    names = block_maps(HuggingFace(made("gemma3")))
+    assert len(names) == 14 and all(name.startswith("model.language_model.layers.") for name in names)
 
 
 @pytest.mark.parametrize("kind", ["ours", "llama", "gpt2"])

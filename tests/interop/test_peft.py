@@ -30,7 +30,7 @@ def diff_of(model: nn.Module, *, dtype: torch.dtype) -> WeightDiff:
     return WeightDiff(changes, "here")
 
 
-@pytest.mark.parametrize("family", ["gpt2", "llama", "qwen3", "gemma3_text"])
+@pytest.mark.parametrize("family", ["gpt2", "llama", "qwen3", "gemma3_text", "gemma3"])
 @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float64, 1e-9), (torch.float32, 1e-4)])
 def test_peft_computes_what_our_diff_does_and_gives_it_back(
     family: str, dtype: torch.dtype, tolerance: float, tmp_path: Path
