@@ -19,6 +19,9 @@ from sparse_circuits.diffs.judge import Judge, is_exact
 from sparse_circuits.diffs.weight_diff import WeightDiff
 from sparse_circuits.model.dense import Dense
 
+SCORES_FILE = "dit.json"
+"""{question, labels, rows, confidence: {coverage, accuracy, expected_error} or null}, in a run folder."""
+
 
 class Row(NamedTuple):
     """One way of asking."""

@@ -24,6 +24,7 @@ from torch import Tensor
 from sparse_circuits.errors import UserError
 from sparse_circuits.model.store import read_tensors, write_tensors
 
+POOL_FILE = "pool.safetensors"
 N_PERMUTATIONS, N_BOOTSTRAP = 1000, 1000
 
 

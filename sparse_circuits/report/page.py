@@ -23,7 +23,7 @@ TITLE, PAYLOAD = "{{title}}", "{{payload}}"
 def render(payload: dict[str, Any]) -> str:
     """Return the self-contained HTML page of a payload."""
     run, circuits = payload["run"], payload["circuits"]
-    title = run["name"] if run else ", ".join(circuit["task"] for circuit in circuits)
+    title = run["name"] if run else ", ".join(circuit["task"] for circuit in circuits) or "finetunes"
     before, rest = ASSET.read_text(encoding="utf-8").split(TITLE)
     between, after = rest.split(PAYLOAD)
     return "".join([before, html.escape(f"{title} · sparse_circuits"), between, deflated(to_json(payload)), after])

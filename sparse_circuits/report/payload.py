@@ -11,6 +11,7 @@
     samples   {model_hash: see `samples.py`} for every model of the circuits whose pretraining tokens are at hand
     bridge    bridge.json, the scores of a bridge (`BridgeScores`), or null
     steering  a list: what is in steering/ (`SteeringCurves`, and `features`, a list of `NodeFeature`)
+    finetunes see `finetunes.py`, or null
     live      null in a file; where a server stands behind the page (`api.py`): {model: {n_ctx} or null, circuits: [{model, why,
               answers, n_pairs, n_ctx}], steering, why_no_steering, limits: {n_bytes, seconds}}
 
@@ -27,6 +28,7 @@ from typing import Any
 from sparse_circuits.circuits import Circuit
 from sparse_circuits.errors import UserError
 from sparse_circuits.report.curves import training_curves
+from sparse_circuits.report.finetunes import finetunes_payload
 from sparse_circuits.report.graph import circuit_graph
 from sparse_circuits.report.numbers import finite
 from sparse_circuits.report.samples import Sample, sample_behaviour
@@ -40,19 +42,20 @@ SCHEMA = {"name": "sparse_circuits.report", "version": 2}
 def run_payload(run_folder: Path, *, samples: Mapping[str, Sample] | None = None) -> dict[str, Any]:
     """Return the payload of a run folder; parts that the run has not reached are null or empty.
 
-    A folder of circuits alone, as of a model that comes with the package, has no run.
+    A folder of circuits alone, as of a model that comes with the package, has no run, nor has one of finetunes.
 
     Args:
-        run_folder: what training, extraction, bridges and steering wrote to.
+        run_folder: what training, extraction, bridges and steering wrote to, or `embed` and `dit`.
         samples: for hashes of models, tokens that they were trained on, Int[Tensor, "n_rows pos"].
 
     Raises:
-        UserError: the folder holds neither a run nor a circuit, or one of its files is damaged.
+        UserError: the folder holds no run, no circuit and no finetune, or one of its files is damaged.
     """
     folder = Path(run_folder)
-    has_run = (folder / "run.json").is_file()
+    finetunes = finetunes_payload(folder)
+    has_run = _has_run(folder, beside=finetunes)
     circuits = [Circuit.load(path) for path in sorted(folder.glob("circuits/*.safetensors"))]
-    if not has_run and not circuits:
+    if not has_run and not circuits and not finetunes:
         raise UserError(f"{folder} holds neither run.json nor circuits: give the folder that training or extraction wrote.")
     tasks = _read(folder / "tasks.json")
     return _payload(
@@ -65,6 +68,7 @@ def run_payload(run_folder: Path, *, samples: Mapping[str, Sample] | None = None
         tasks=tasks,
         bridge=_read(folder / "bridge.json"),
         steering=[read_json(path) for path in sorted(folder.glob("steering/*.json"))],
+        finetunes=finetunes,
     )
 
 
@@ -84,7 +88,7 @@ def to_json(payload: dict[str, Any]) -> str:
 
 
 def _payload(circuits: list[Circuit], samples: Mapping[str, Sample], **parts: Any) -> dict[str, Any]:
-    absent = dict.fromkeys(("run", "data", "model", "curves", "tasks", "bridge", "live"))
+    absent = dict.fromkeys(("run", "data", "model", "curves", "tasks", "bridge", "finetunes", "live"))
     texts = Texts()
     graphs = [circuit_graph(circuit, texts) for circuit in circuits]
     hashes = dict.fromkeys(circuit.model_hash for circuit in circuits)
@@ -104,6 +108,12 @@ def _payload(circuits: list[Circuit], samples: Mapping[str, Sample], **parts: An
         "texts": texts.listed(),
         "samples": behaviours,
     }
+
+
+def _has_run(folder: Path, *, beside: dict[str, Any] | None) -> bool:
+    """Whether there is a training run: run.json may also be of what trained an adapter, beside whose answers it lies."""
+    path = folder / "run.json"
+    return path.is_file() and (beside is None or "n_tokens" in read_json(path).get("config", {}))
 
 
 def _run(folder: Path) -> dict[str, Any]:

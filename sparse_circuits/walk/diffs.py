@@ -16,7 +16,7 @@ from sparse_circuits.diffs import WeightDiff
 from sparse_circuits.diffs.delta import PROBES, embed
 from sparse_circuits.diffs.draw import draw_map
 from sparse_circuits.diffs.maps import weights_of
-from sparse_circuits.diffs.pool import Clustering, Pool, clustering
+from sparse_circuits.diffs.pool import POOL_FILE, Clustering, Pool, clustering
 from sparse_circuits.diffs.support import Fate, count_fates, largest_changes
 from sparse_circuits.errors import UserError
 from sparse_circuits.interop.finetunes import load_finetune
@@ -25,7 +25,6 @@ from sparse_circuits.model.store import model_hash
 from sparse_circuits.run import write_json
 from sparse_circuits.subject import PRETRAINED, subject_of
 
-POOL_FILE = "pool.safetensors"
 SPARSE_BELOW = 0.5
 """Share of nonzeros below which a model's weights are listed by their fate."""
 

@@ -15,7 +15,7 @@ from sparse_circuits.conf.verbs import AskVerb, DitVerb
 from sparse_circuits.diffs import Lesson, WeightDiff, ask, logit_difference, train_adapter
 from sparse_circuits.diffs.chat import Chat, Plain, load_chat
 from sparse_circuits.diffs.confidence import Calibration, Confidence, calibration, learn_confidence, shuffled, signs
-from sparse_circuits.diffs.examine import Row, examine
+from sparse_circuits.diffs.examine import SCORES_FILE, Row, examine
 from sparse_circuits.diffs.judge import is_exact
 from sparse_circuits.diffs.judges import judge_of
 from sparse_circuits.diffs.labelled import Samples, split_by_label
@@ -32,7 +32,7 @@ from sparse_circuits.training.checkpoint import CheckpointFolder
 from sparse_circuits.training.track import Jsonl, ProgressLine, Tracks
 from sparse_circuits.walk.diffs import Base, load_base
 
-ADAPTER_FILE, SCORES_FILE, CONFIDENCE_FILE = "adapter.safetensors", "dit.json", "confidence.json"
+ADAPTER_FILE, CONFIDENCE_FILE = "adapter.safetensors", "confidence.json"
 
 
 class Asked(NamedTuple):
@@ -78,10 +78,15 @@ def dit(config: DitVerb, console: Console) -> list[Row]:
         judge=judge_of(config.judge, kept=config.run / "judged.jsonl"),
         n_tokens=config.n_tokens,
     )
-    write_json(config.run / SCORES_FILE, to_plain([row._asdict() for row in rows]))
     console.print(score_table(rows, n=len(test)))
-    if config.nothing is not None:
-        _certify(config, model, chat, parts, adapter=adapter, console=console)
+    sure = None if config.nothing is None else _certify(config, model, chat, parts, adapter=adapter, console=console)
+    scores = {
+        "question": config.question,
+        "labels": [own.label for own in parts[Part.test].pool],
+        "rows": [row._asdict() for row in rows],
+        "confidence": sure and {"coverage": sure.coverage.tolist(), "accuracy": sure.accuracy.tolist()},
+    }
+    write_json(config.run / SCORES_FILE, scores)
     console.print(f"adapter: {config.run / ADAPTER_FILE}", soft_wrap=True)
     return rows
 
@@ -119,7 +124,7 @@ def score_table(rows: Sequence[Row], *, n: int) -> Table:
 
 def _certify(
     config: DitVerb, model: Dense, chat: Chat, parts: dict[Part, Samples], *, adapter: WeightDiff, console: Console
-) -> None:
+) -> Calibration | None:
     """Learn how sure an answer is from finetunes and their shuffled likes, and print what that is worth on others."""
     questions = [chat.prompt(each) for each in (config.question, *config.wordings)]
 
@@ -134,18 +139,16 @@ def _certify(
         confidence = learn_confidence(*answered(Part.validation))
     except UserError as error:
         console.print(f"[dim]{escape(str(error))}[/dim]")
-        return
+        return None
+    write_json(config.run / CONFIDENCE_FILE, confidence._asdict())
     found, is_right = answered(Part.test)
-    curve: Calibration = calibration(confidence(found), np.array(is_right))
-    write_json(
-        config.run / CONFIDENCE_FILE,
-        confidence._asdict() | {"coverage": curve.coverage.tolist(), "accuracy": curve.accuracy.tolist()},
-    )
+    curve = calibration(confidence(found), np.array(is_right))
     console.print(
         f"with as many shuffled finetunes among them {curve.at(1.0):.2f} of answers are right, of the surer half"
         f" {curve.at(0.5):.2f}; expected calibration error {curve.expected_error:.3f}",
         soft_wrap=True,
     )
+    return curve
 
 
 def ask_finetune(config: AskVerb, console: Console) -> str:
@@ -194,4 +197,4 @@ def _confidence(
     held = read_json(run / CONFIDENCE_FILE)
     questions = [chat.prompt(each) for each in (told["question"], *told["wordings"])]
     found = signs(model, questions, [diff], adapter=adapter, n_tokens=told["n_tokens"], ends=chat.ends)
-    return float(Confidence(held["weights"], held["bias"])(found)[0])
+    return float(Confidence(**held)(found)[0])

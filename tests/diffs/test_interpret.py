@@ -79,7 +79,10 @@ def trained(base: Path, pool: Path, tmp_path_factory: pytest.TempPathFactory) ->
 
 
 def test_finetunes_are_named_and_controls_are_not(trained: Path) -> None:
-    rows = {row["name"]: row for row in json.loads((trained / "dit.json").read_text())}
+    scores = json.loads((trained / "dit.json").read_text())
+    rows = {row["name"]: row for row in scores["rows"]}
+    assert sorted(scores["labels"]) == sorted(LABELS) and scores["question"] == "What topic?"
+    assert scores["confidence"]["coverage"][-1] == 1 and len(scores["confidence"]["accuracy"]) == 8
     assert rows["interpreted"]["exact"] == 1 and sorted(rows["interpreted"]["answers"]) == sorted(LABELS)
     assert rows["unaided"]["exact"] == rows["permuted"]["exact"] == rows["unchanged"]["exact"] == 0
     assert set(rows["unchanged"]["answers"]) == {"None"} and rows["interpreted"]["score"] == 5

@@ -7,6 +7,7 @@ no_card.html    a circuit without a card, of a task without pairs
 begun.html      a run without circuits
 large.html      a circuit of 2,000 edges
 twenty.html     a run of twenty tasks, with circuits of the size of real ones
+finetunes.html  a pool of finetunes and what an adapter makes them say, without a run
 notebook.html   a circuit as report.show gives it to a notebook
 """
 
@@ -23,6 +24,7 @@ import torch
 
 from sparse_circuits.circuits import Group, Notes
 from sparse_circuits.data.tokenizer import Tokenizer
+from sparse_circuits.diffs.pool import POOL_FILE, Pool, clustering
 from sparse_circuits.model import ModelConfig, Transformer, node_sites, site_width
 from sparse_circuits.pretrained import load_pretrained, pretrained_names
 from sparse_circuits.report import render, run_payload, show
@@ -45,7 +47,10 @@ def write_pages(folder: Path, names: Sequence[str]) -> None:
         "begun": lambda: {**circuit_payload(small_circuit(model, tokenizer)), "run": {"name": "begun"}, "circuits": []},
         "empty": lambda: circuit_payload(replace(small_circuit(model, tokenizer, nodes={}), edges=[])),
         "no_card": lambda: without_card(circuit_payload(small_circuit(model, tokenizer, "a_task_of_the_user"))),
-        "hostile": lambda: hostile(run(folder, model, tokenizer)),
+        "finetunes": lambda: finetunes(folder / "finetunes"),
+        "hostile": lambda: hostile(
+            run(folder, model, tokenizer) | {"finetunes": finetunes(folder / "of_hostile")["finetunes"]}
+        ),
         "large": lambda: circuit_payload(large_circuit()),
         "twenty": lambda: twenty(folder),
     }
@@ -97,6 +102,36 @@ def steering() -> dict[str, Any]:
     return {"task": "with_as", "nodes": ["1.attn.act_in[2]"], "n_pairs": 8, "curves": curves, "features": [feature]}
 
 
+def finetunes(folder: Path) -> dict[str, Any]:
+    """Return a pool of nine finetunes of three labels, and answers about four others."""
+    labels = ["law", "maths", "verse"] * 3
+    vectors = torch.eye(3).repeat(3, 1) + 0.2 * torch.randn(9, 3, generator=torch.Generator().manual_seed(0))
+    pool = Pool([f"{label}_{number}" for number, label in enumerate(labels)], vectors, labels, {})
+    pool.save(folder / POOL_FILE)
+    write_json(folder / "pool.json", clustering(pool.vectors, labels)._asdict())
+    answers = {
+        "interpreted": ["jazz", "tea", "chess", "boats"],
+        "unaided": ["I am"] * 4,
+        "permuted": ["jazz"],
+        "unchanged": ["no"],
+    }
+    rows = [
+        {"name": name, "answers": own, "exact": float(name == "interpreted") * 0.75, "score": 4.0 - place}
+        for place, (name, own) in enumerate(answers.items())
+    ]
+    confidence = {"coverage": [0.25, 0.5, 0.75, 1.0], "accuracy": [1.0, 1.0, 1.0, 0.75]}
+    labels = ["jazz", "tea", "chess", "rivers"]
+    write_json(
+        folder / "dit.json", {"question": "What did you learn?", "labels": labels, "rows": rows, "confidence": confidence}
+    )
+    return run_payload(folder)
+
+
+def of_finetunes(folder: Path) -> dict[str, Any]:
+    """Return the finetunes of that page alone."""
+    return {"finetunes": finetunes(folder / "finetunes")["finetunes"]}
+
+
 def without_card(payload: dict[str, Any]) -> dict[str, Any]:
     """Take everything that a card holds out of a payload."""
     for circuit in payload["circuits"]:
@@ -120,6 +155,11 @@ def hostile(payload: dict[str, Any]) -> dict[str, Any]:
             check |= {"about": SCRIPT, "name": SCRIPT, "low": float("nan"), "loss": float("inf")}
     payload["tasks"][0] |= {"task": SCRIPT, "loss": float("nan")}
     payload["steering"][0]["task"] = SCRIPT
+    pool, said = payload["finetunes"]["pool"], payload["finetunes"]["interpreted"]
+    pool |= {"labels": [SCRIPT] * 9, "names": ["y" * 10_000] * 9, "norms": [float("nan")] * 9}
+    pool["maps"]["t-SNE of 1 - cosine"][0] = [float("nan"), float("inf")]
+    said |= {"question": SCRIPT, "labels": [SCRIPT] * 4}
+    said["rows"][0] |= {"answers": [SCRIPT] * 4, "exact": float("nan")}
     return payload
 
 

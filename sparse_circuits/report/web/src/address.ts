@@ -3,7 +3,7 @@
 import { START, type Intervention, type Session, type View } from "./session";
 import { plainNotes } from "./notes";
 
-const VIEWS: View[] = ["overview", "circuit", "card", "compare", "bridge"];
+const VIEWS: View[] = ["overview", "circuit", "card", "compare", "bridge", "finetunes"];
 
 export function toHash(session: Session): string {
   const entries = (Object.keys(START) as (keyof Session)[])

@@ -4,7 +4,7 @@ import { computed, signal } from "@preact/signals";
 import type { Side } from "./payload/prompt";
 import type { Circuit, Notes, Payload } from "./payload/types";
 
-export type View = "overview" | "circuit" | "card" | "compare" | "bridge";
+export type View = "overview" | "circuit" | "card" | "compare" | "bridge" | "finetunes";
 export type Meaning = "weight" | "flow" | "effect";
 export type Intervention = { node: string; kind: "ablate" | "scale" | "set"; value: number | null };
 

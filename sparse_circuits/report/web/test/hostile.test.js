@@ -27,7 +27,7 @@ async function isWhole() {
   );
 }
 
-for (const view of ["overview", "circuit", "card", "compare", "bridge"])
+for (const view of ["overview", "circuit", "card", "compare", "bridge", "finetunes"])
   it(`hostile text stays text in ${view}`, async () => {
     await openPage(page, urlOf("hostile", `#view=${view}&node=1.attn.q%5B3%5D`));
     assert.match(await page.locator("main").innerText(), /script/);

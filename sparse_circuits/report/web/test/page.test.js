@@ -56,6 +56,22 @@ describe("views", () => {
     clean();
   });
 
+  it("show finetunes alone, on their map and answer by answer", async () => {
+    writePages("finetunes");
+    await openPage(page, urlOf("finetunes"));
+    assert.deepEqual(await page.locator("#bar .tabs button").allInnerTexts(), ["Finetunes"]);
+    assert.match(await text(".lede"), /9 finetunes, 3 labels\. Silhouette 0\.\d+/);
+    assert.equal(await page.locator("figure[class=chart] circle").count(), 18);
+    await page.locator("figure circle").first().hover();
+    assert.match(await text("#tip"), /law_0/);
+    assert.match(await page.locator("table[aria-label=Finetunes] tbody tr").first().innerText(), /law_0\tlaw\tlaw_\d\tlaw/);
+    assert.match(await page.locator("table[aria-label='Ways of asking'] tbody tr").first().innerText(), /75\.0 %/);
+    assert.match(await page.locator("table[aria-label=Answers] tbody tr").last().innerText(), /rivers\tboats\tI am/);
+    await openPage(page, urlOf("run"));
+    assert.equal(await page.locator("#bar .tabs button", { hasText: "Finetunes" }).count(), 0);
+    clean();
+  });
+
   it("draw what the payload lacks as a sentence", async () => {
     writePages("begun", "empty", "no_card");
     await openPage(page, urlOf("begun", "#view=circuit"));

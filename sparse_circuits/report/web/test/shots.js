@@ -18,8 +18,14 @@ export async function takeShots(url, folder, task) {
       .then(() => page.waitForTimeout(250))
       .then(() => page.screenshot({ path: join(folder, `${name}.png`) }));
   await openPage(page, url);
+  const tab = name => page.locator("#bar .tabs button", { hasText: name });
+  if (!(await tab("Circuit").count())) {
+    await shoot("finetunes");
+    await browser.close();
+    return [...problems, ...outside];
+  }
   await shoot("overview");
-  await page.locator("#bar .tabs button", { hasText: "Circuit" }).click();
+  await tab("Circuit").click();
   if (task) await page.locator("#bar select").selectOption({ label: task });
   await page.locator(".frame .spot").first().waitFor();
   await shoot("circuit");
@@ -35,11 +41,11 @@ export async function takeShots(url, folder, task) {
   });
   await shoot("node-more");
   await page.keyboard.press("Escape");
-  await page.locator("#bar .tabs button", { hasText: "Card" }).click();
+  await tab("Card").click();
   await shoot("card");
-  await page.locator("#bar .tabs button", { hasText: "Compare" }).click();
+  await tab("Compare").click();
   await shoot("compare");
-  await page.locator("#bar .tabs button", { hasText: "Bridge" }).click();
+  await tab("Bridge").click();
   if (await page.locator(".chart").count()) await shoot("bridge");
   await browser.close();
   return [...problems, ...outside];

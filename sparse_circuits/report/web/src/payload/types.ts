@@ -25,6 +25,7 @@ export interface Payload {
   samples: Record<string, Sample>;
   bridge: Bridge | null;
   steering: Steering[];
+  finetunes: Finetunes | null;
   live: Live | null;
 }
 
@@ -191,4 +192,31 @@ export interface Steering {
     r_squared: Num;
     tokens: { before: string; token: string; projection: Num; activation: Num }[];
   }[];
+}
+
+export interface Pool {
+  names: string[];
+  labels: string[];
+  norms: Num[];
+  nearest: ([number, Num] | null)[];
+  maps: Record<string, [Num, Num][]>;
+  clustering: {
+    silhouette: Num;
+    low: Num;
+    high: Num;
+    p_value: Num;
+    nearest: Num;
+    norm: Num;
+    n_models: number;
+  } | null;
+}
+export interface Interpreted {
+  question: string;
+  labels: string[];
+  rows: { name: string; answers: string[]; exact: Num; score: Num }[];
+  confidence: { coverage: number[]; accuracy: Num[] } | null;
+}
+export interface Finetunes {
+  pool: Pool | null;
+  interpreted: Interpreted | null;
 }

@@ -9,6 +9,7 @@ import { BridgeView } from "./BridgeView";
 import { CardView } from "./CardView";
 import { CircuitView } from "./CircuitView";
 import { CompareView } from "./CompareView";
+import { FinetunesView } from "./FinetunesView";
 import { Overview } from "./Overview";
 
 const VIEWS: [View, string][] = [
@@ -17,12 +18,16 @@ const VIEWS: [View, string][] = [
   ["card", "Card"],
   ["compare", "Compare"],
   ["bridge", "Bridge"],
+  ["finetunes", "Finetunes"],
 ];
 
 export function Page() {
   const data = payload.value,
-    { view } = session.value,
     own = circuit.value;
+  // Finetunes are mostly alone in their folder; where there are none, there is nothing to open either.
+  const isOfFinetunes = data.finetunes && !data.run && !data.circuits.length,
+    views = isOfFinetunes ? VIEWS.slice(-1) : data.finetunes ? VIEWS : VIEWS.slice(0, -1),
+    view = isOfFinetunes ? "finetunes" : session.value.view;
   const noCircuit = (
     <section class="panel">
       <p class="none">This run has no circuit yet: `sparse-circuits extract` finds them.</p>
@@ -43,7 +48,7 @@ export function Page() {
       <nav id="bar" aria-label="Views">
         <span class="brand">{data.run?.name ?? "sparse_circuits"}</span>
         <span class="tabs">
-          {VIEWS.map(([key, title]) => (
+          {views.map(([key, title]) => (
             <button type="button" aria-current={view === key ? "page" : undefined} onClick={() => change({ view: key })}>
               {title}
             </button>
@@ -100,6 +105,8 @@ export function Page() {
           <CompareView payload={data} />
         ) : view === "bridge" ? (
           <BridgeView payload={data} />
+        ) : view === "finetunes" ? (
+          <FinetunesView finetunes={data.finetunes} />
         ) : !own ? (
           noCircuit
         ) : view === "card" ? (

@@ -24,9 +24,10 @@ const handles = (): string[] => {
 };
 
 function start(): SteerRequest {
-  const [from, to] = circuit.value?.pairs[0]?.tokens.map(each =>
-    each.map(token => payload.value.texts[token]).join(""),
-  ) ?? ["", ""];
+  const [from, to] = circuit.value?.pairs[0]?.tokens.map(each => each.map(token => payload.value.texts[token]).join("")) ?? [
+    "",
+    "",
+  ];
   return { circuit_node: handles()[0] ?? "", from_prompt: from, to_prompt: to, strength: 1 };
 }
 
