@@ -44,11 +44,12 @@ def _pool(pool: Pool, folder: Path) -> dict[str, Any]:
     }
 
 
-def _nearest(pool: Pool, number: int) -> list[float] | None:
-    if not pool.vectors[number].any():
+def _nearest(pool: Pool, number: int) -> tuple[int, float] | None:
+    try:
+        others = [each for each in pool.nearest(pool.vectors[number], n=2) if each.name != pool.names[number]]
+    except UserError:  # one of the pool changed nothing, and has no direction
         return None
-    others = [each for each in pool.nearest(pool.vectors[number], n=2) if each.name != pool.names[number]]
-    return [pool.names.index(others[0].name), others[0].cosine] if others else None
+    return (pool.names.index(others[0].name), others[0].cosine) if others else None
 
 
 def _maps(pool: Pool) -> dict[str, list[list[float]]]:

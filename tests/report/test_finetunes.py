@@ -18,7 +18,7 @@ def test_a_pool_has_neighbours_norms_and_maps(tmp_path):
     payload = run_payload(tmp_path)
     found = payload["finetunes"]["pool"]
     assert payload["run"] is None and payload["circuits"] == [] and payload["finetunes"]["interpreted"] is None
-    assert found["norms"][:3] == [5, 2, 5] and found["nearest"][0] == [2, pytest.approx(0.96)]
+    assert found["norms"][:3] == [5, 2, 5] and found["nearest"][2] == (0, pytest.approx(0.96))
     assert [place for place, _ in found["nearest"]] == [2, 3, 0, 1] and found["clustering"] is None
     assert [len(points) for points in found["maps"].values()] == [4, 4]
     assert "finetunes · sparse_circuits" in render(payload)
