@@ -6,17 +6,16 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import numpy as np
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
 from sparse_circuits.conf.verbs import AskVerb, DitVerb
 from sparse_circuits.diffs import Lesson, WeightDiff, ask, logit_difference, train_adapter
+from sparse_circuits.diffs.certify import Examiner
 from sparse_circuits.diffs.chat import Chat, Plain, load_chat
-from sparse_circuits.diffs.confidence import Calibration, Confidence, calibration, learn_confidence, shuffled, signs
+from sparse_circuits.diffs.confidence import Calibration, Confidence, shuffled
 from sparse_circuits.diffs.examine import SCORES_FILE, Row, examine
-from sparse_circuits.diffs.judge import is_exact
 from sparse_circuits.diffs.judges import judge_of
 from sparse_circuits.diffs.labelled import Samples, split_by_label
 from sparse_circuits.diffs.store import Part
@@ -79,7 +78,9 @@ def dit(config: DitVerb, console: Console) -> list[Row]:
         n_tokens=config.n_tokens,
     )
     console.print(score_table(rows, n=len(test)))
-    sure = None if config.nothing is None else _certify(config, model, chat, parts, adapter=adapter, console=console)
+    wordings = [config.question, *config.wordings]
+    examiner = Examiner(model, chat, adapter, wordings=wordings, n_tokens=config.n_tokens)
+    sure = None if config.nothing is None else _certify(examiner, parts, config, console)
     scores = {
         "question": config.question,
         "labels": [own.label for own in parts[Part.test].pool],
@@ -123,26 +124,16 @@ def score_table(rows: Sequence[Row], *, n: int) -> Table:
 
 
 def _certify(
-    config: DitVerb, model: Dense, chat: Chat, parts: dict[Part, Samples], *, adapter: WeightDiff, console: Console
+    examiner: Examiner, parts: dict[Part, Samples], *, nothing: str, folder: Path, console: Console
 ) -> Calibration | None:
-    """Learn how sure an answer is from finetunes and their shuffled likes, and print what that is worth on others."""
-    questions = [chat.prompt(each) for each in (config.question, *config.wordings)]
-
-    def answered(part: Part) -> tuple[list[Any], list[bool]]:
-        own = [(each.load(), each.label) for each in parts[part].pool]
-        own += [(shuffled(diff, seed=number), config.nothing) for number, (diff, _) in enumerate(own)]
-        found = signs(model, questions, [diff for diff, _ in own], adapter=adapter, n_tokens=config.n_tokens, ends=chat.ends)
-        is_right = [is_exact(chat.words(sign.answer), label) for sign, (_, label) in zip(found, own, strict=True)]
-        return found, is_right
-
+    """Keep how sure answers are, and print what that is worth; where it cannot be learned, say why."""
+    known, asked = ([(own.load(), own.label) for own in parts[part].pool] for part in (Part.validation, Part.test))
     try:
-        confidence = learn_confidence(*answered(Part.validation))
+        confidence, curve = examiner.certify(known, asked, nothing=config.nothing)
     except UserError as error:
         console.print(f"[dim]{escape(str(error))}[/dim]")
         return None
     write_json(config.run / CONFIDENCE_FILE, confidence._asdict())
-    found, is_right = answered(Part.test)
-    curve = calibration(confidence(found), np.array(is_right))
     console.print(
         f"with as many shuffled finetunes among them {curve.at(1.0):.2f} of answers are right, of the surer half"
         f" {curve.at(0.5):.2f}; expected calibration error {curve.expected_error:.3f}",
@@ -165,7 +156,10 @@ def ask_finetune(config: AskVerb, console: Console) -> str:
         raise UserError(f"{run} is of the base {adapter.base[:12]}, and this is {base.name[:12]}: ask with its own base.")
     diff = load_finetune(config.finetuned, base.loaded, of=base.name)
     said = _interpreted(model, chat, diff, adapter, told)
-    sure = _confidence(run, model, chat, diff, adapter, told)
+    examiner = Examiner(model, chat, adapter, wordings=[told["question"], *told["wordings"]], n_tokens=told["n_tokens"])
+    sure = None
+    if (run / CONFIDENCE_FILE).is_file():
+        sure = float(Confidence(**read_json(run / CONFIDENCE_FILE))(examiner.signs([diff]))[0])
     (alone,) = ask(model, [chat.prompt(told["question"])], [diff], n_tokens=told["n_tokens"], ends=chat.ends)
     gained = logit_difference(model, [Lesson(chat.prompt(told["question"]), [0])], [diff])[0]
     likelier = [base.loaded.tokenizer.token(token) for token in gained.topk(config.n_likelier).indices.tolist()]
@@ -186,15 +180,3 @@ def _interpreted(model: Dense, chat: Chat, diff: WeightDiff | None, adapter: Wei
     prompt = chat.prompt(told["question"])
     (answer,) = ask(model, [prompt], [diff], adapter=adapter, n_tokens=told["n_tokens"], ends=chat.ends)
     return chat.words(answer.tokens)
-
-
-def _confidence(
-    run: Path, model: Dense, chat: Chat, diff: WeightDiff, adapter: WeightDiff, told: dict[str, Any]
-) -> float | None:
-    """Return the probability that the answer is right, where `dit` could learn it."""
-    if not (run / CONFIDENCE_FILE).is_file():
-        return None
-    held = read_json(run / CONFIDENCE_FILE)
-    questions = [chat.prompt(each) for each in (told["question"], *told["wordings"])]
-    found = signs(model, questions, [diff], adapter=adapter, n_tokens=told["n_tokens"], ends=chat.ends)
-    return float(Confidence(**held)(found)[0])
