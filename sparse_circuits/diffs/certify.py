@@ -1,6 +1,6 @@
 """How sure an adapter's answers are, learned on finetunes whose labels are known and measured on others.
 
-Among both are as many shuffled finetunes, of the same norms and ranks, that have learned nothing, which is right to say of them.
+Among both are as many shuffled finetunes, of the same norms and ranks, which have learned nothing, and are to say so.
 
 Source: ours, see `confidence.py`.
 """

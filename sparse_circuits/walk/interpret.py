@@ -123,9 +123,7 @@ def score_table(rows: Sequence[Row], *, n: int) -> Table:
     return table
 
 
-def _certify(
-    examiner: Examiner, parts: dict[Part, Samples], *, nothing: str, folder: Path, console: Console
-) -> Calibration | None:
+def _certify(examiner: Examiner, parts: dict[Part, Samples], config: DitVerb, console: Console) -> Calibration | None:
     """Keep how sure answers are, and print what that is worth; where it cannot be learned, say why."""
     known, asked = ([(own.load(), own.label) for own in parts[part].pool] for part in (Part.validation, Part.test))
     try:
