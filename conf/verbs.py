@@ -190,6 +190,10 @@ class EmbedVerb:
     """The model that all are finetunes of: pretrained:NAME, a run folder, or a folder or hub name of Hugging Face's."""
     finetunes: list[Finetuned] = field(default_factory=list)
     """What is added to the pool: '[{place:adapters/one,label:law},...]'."""
+    pool: Path | None = None
+    """More of them: a store's folder, a .jsonl of {"place", "label"}, or the index.csv of released ones."""
+    label: str = "topic"
+    """Under which name a store's diffs keep their labels."""
     run: Path = Path("runs/pool")
     """Folder of the pool, which grows from call to call."""
     probes: Path | None = None

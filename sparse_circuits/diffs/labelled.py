@@ -21,6 +21,8 @@ SHARES = {Part.validation: 0.1, Part.test: 0.2}
 class Labelled:
     """One finetune of a pool."""
 
+    name: str
+    """What it is called in its pool."""
     label: str
     """What it has learned, in words."""
     load: Callable[[], WeightDiff]

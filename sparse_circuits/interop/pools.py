@@ -84,19 +84,20 @@ def _of_store(store: DiffStore, *, of: str, label: str) -> list[Labelled]:
                 f'The diffs of {store.folder} have no "{label}"{nearest(label, entry.about)}: set label to one of'
                 f" {', '.join(sorted(entry.about))}."
             )
-        found.append(Labelled(str(entry.about[label]), partial(store.read, entry), entry.split))
+        found.append(Labelled(entry.file, str(entry.about[label]), partial(store.read, entry), entry.split))
     return found
 
 
 def _of_line(number: int, line: str, base: LoadedDense, *, of: str) -> Labelled:
     try:
         row = json.loads(line)
-        place, label, split = row["place"], row["label"], row.get("split")
+        place, label, split = str(row["place"]), str(row["label"]), row.get("split")
     except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise UserError(f'Line {number} of the pool names no finetune: write {{"place": ..., "label": ...}}.') from error
     if split not in (None, *Part.__members__):
         raise UserError(f'Line {number} of the pool has the split "{split}": write train, validation or test.')
-    return Labelled(str(label), partial(load_finetune, str(place), base, of=of), None if split is None else Part[split])
+    part = None if split is None else Part[split]
+    return Labelled(str(row.get("name", place)), label, partial(load_finetune, place, base, of=of), part)
 
 
 def _lines(path: Path) -> list[str]:

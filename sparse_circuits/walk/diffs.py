@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -15,11 +16,13 @@ from sparse_circuits.conf.verbs import DEFAULT_RUN, DiffVerb, EmbedVerb
 from sparse_circuits.diffs import WeightDiff
 from sparse_circuits.diffs.delta import PROBES, embed
 from sparse_circuits.diffs.draw import draw_map
+from sparse_circuits.diffs.labelled import Labelled
 from sparse_circuits.diffs.maps import weights_of
 from sparse_circuits.diffs.pool import POOL_FILE, Clustering, Pool, clustering
 from sparse_circuits.diffs.support import Fate, count_fates, largest_changes
 from sparse_circuits.errors import UserError
 from sparse_circuits.interop.finetunes import load_finetune
+from sparse_circuits.interop.pools import read_pool
 from sparse_circuits.model import Transformer
 from sparse_circuits.model.store import model_hash
 from sparse_circuits.run import write_json
@@ -96,16 +99,33 @@ def embed_finetunes(config: EmbedVerb, console: Console) -> Pool:
     if pool.about != about:
         raise UserError(f"{path} is of another base, other probes or another site: give another folder in run=.")
     tokens = [base.loaded.tokenizer.encode(probe) for probe in probes]
-    for each in config.finetunes:
-        if not each.place or not each.label:
-            raise UserError("Every finetune needs a place and a label: finetunes='[{place:adapters/one,label:law}]'.")
-        found = load_finetune(each.place, base.loaded, of=base.name)
-        (vector,) = embed(base.loaded.model, [found], tokens, site=config.site, token=config.token)
-        pool = pool.add(each.name or each.place, vector, label=each.label)
+    done = set(pool.names)  # by calls before, this one among them if it was stopped half-way
+    for each in finetunes_of(config, base):
+        if each.name in done:
+            continue
+        (vector,) = embed(base.loaded.model, [each.load()], tokens, site=config.site, token=config.token)
+        pool = pool.add(each.name, vector, label=each.label)
         pool.save(path)  # what is embedded stays, whatever comes next
     console.print(neighbour_table(pool))
     say_how_they_lie(pool, config.run, console)
     return pool
+
+
+def finetunes_of(config: EmbedVerb, base: Base) -> list[Labelled]:
+    """Return the finetunes that are named one by one, and those of a pool on disk.
+
+    Raises:
+        UserError: one has no place or no label, or there is no such pool.
+    """
+    found = []
+    for each in config.finetunes:
+        if not each.place or not each.label:
+            raise UserError("Every finetune needs a place and a label: finetunes='[{place:adapters/one,label:law}]'.")
+        load = partial(load_finetune, each.place, base.loaded, of=base.name)
+        found.append(Labelled(each.name or each.place, each.label, load))
+    if config.pool is None:
+        return found
+    return found + read_pool(config.pool, base.loaded, of=base.name, label=config.label, store=config.run / "released")
 
 
 def read_probes(path: Path | None) -> list[str]:

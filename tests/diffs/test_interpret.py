@@ -154,7 +154,7 @@ def test_released_files_and_lists_of_places_are_pools(base: Path, tmp_path: Path
 
 
 def test_a_split_is_by_label() -> None:
-    pool = [Labelled(label, lambda: None) for label in "abcdefghij" for _ in range(3)]
+    pool = [Labelled(label, label, lambda: None) for label in "abcdefghij" for _ in range(3)]
     parts = split_by_label(pool, seed=1)
     by_part = {part: {own.label for own in parts if own.part is part} for part in Part}
     assert [len(by_part[part]) for part in (Part.train, Part.validation, Part.test)] == [7, 1, 2]

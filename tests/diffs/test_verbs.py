@@ -60,6 +60,18 @@ def test_a_pool_of_adapters_grows_clusters_and_is_drawn(base: Path, tmp_path: Pa
     assert "of another base, other probes or another site" in capsys.readouterr().err
 
 
+def test_a_pool_on_disk_is_gone_on_with(base: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    adapters(base, tmp_path)
+    lines = [json.dumps({"place": f"{tmp_path}/adapter_{n}", "label": "ab"[n % 2], "name": f"n{n}"}) for n in range(6)]
+    listed, told = tmp_path / "pool.jsonl", [f"base={base}", f"pool={tmp_path}/pool.jsonl", f"run={tmp_path}/pool"]
+    listed.write_text("\n".join(lines[:2]))
+    assert cli.main(["embed", *told]) == 0
+    listed.write_text("\n".join(lines))
+    assert cli.main(["embed", *told]) == 0
+    assert "nearest neighbour of the same label 1.00" in capsys.readouterr().out
+    assert Pool.load(tmp_path / "pool" / "pool.safetensors").names == [f"n{number}" for number in range(6)]
+
+
 def test_probes_come_from_a_file(base: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "probes.txt").write_text("def f\\n    return\n\nx = 1\n")
     finetunes = f"finetunes=[{','.join(adapters(base, tmp_path)[:1])}]"
