@@ -51,6 +51,27 @@ export async function takeShots(url, folder, task) {
   return [...problems, ...outside];
 }
 
+// Writes live.png of a served page: a prompt, run as it is and with one node ablated.
+export async function takeLiveShot(address, folder, { prompt, node }) {
+  mkdirSync(folder, { recursive: true });
+  const browser = await openBrowser(),
+    { page, problems } = browser;
+  browser.home = address;
+  await openPage(page, `${address}#view=circuit&merged=true`);
+  const tryIt = page.locator("section[aria-label='Try it']");
+  await tryIt.locator("textarea").fill(prompt);
+  await tryIt.locator("input[type=checkbox]").check();
+  await page.locator(`[data-node='${node}']`).first().click();
+  await tryIt.locator("button", { hasText: /^Run$/ }).click();
+  await tryIt.locator(".bars").first().waitFor();
+  await tryIt.evaluate(each => each.scrollIntoView({ block: "end" }));
+  await page.mouse.move(2, 2);
+  await page.waitForTimeout(400);
+  await page.screenshot({ path: join(folder, "live.png") });
+  await browser.close();
+  return problems;
+}
+
 if (process.argv[1] === fileURLToPath(import.meta.url)) {
   const [report, folder] = process.argv.slice(2).filter(each => !each.startsWith("task=")),
     task = process.argv.find(each => each.startsWith("task="))?.slice(5);
