@@ -1,5 +1,6 @@
 """A published circuit, made here in OpenAI's layout, replays: the report equals a computation in plain taps."""
 
+import copy
 import random
 from pathlib import Path
 from typing import Any
@@ -73,7 +74,14 @@ def losses(model: Transformer, tokens: Tensor, ids: tuple[int, int], nodes: dict
 
 
 @pytest.fixture
-def viz(model: Transformer, tokens: Tensor, tokenizer: Tokenizer, nodes: dict[str, Tensor], means: Means) -> dict[str, Any]:
+def viz(published: dict[str, Any]) -> dict[str, Any]:
+    return copy.deepcopy(published)
+
+
+@pytest.fixture(scope="module")
+def published(
+    model: Transformer, tokens: Tensor, tokenizer: Tokenizer, nodes: dict[str, Tensor], means: Means
+) -> dict[str, Any]:
     ids = (tokenizer.encode("(")[0], tokenizer.encode(")")[0])
 
     def without(site: str, channel: int) -> float:
