@@ -202,6 +202,8 @@ class EmbedVerb:
     """What is read: final_norm, logits, or a site such as 1.resid_mid."""
     token: Token = Token.last
     """Which tokens of a prompt are read."""
+    device: Device = Device.auto
+    """Where the model lives."""
 
 
 @dataclass(frozen=True)

@@ -25,7 +25,7 @@ from sparse_circuits.interop.finetunes import load_finetune
 from sparse_circuits.interop.pools import read_pool
 from sparse_circuits.model import Transformer
 from sparse_circuits.model.store import model_hash
-from sparse_circuits.run import write_json
+from sparse_circuits.run import choose_device, write_json
 from sparse_circuits.subject import PRETRAINED, subject_of
 
 SPARSE_BELOW = 0.5
@@ -99,12 +99,13 @@ def embed_finetunes(config: EmbedVerb, console: Console) -> Pool:
     if pool.about != about:
         raise UserError(f"{path} is of another base, other probes or another site: give another folder in run=.")
     tokens = [base.loaded.tokenizer.encode(probe) for probe in probes]
+    model = base.loaded.model.to(choose_device(config.device))
     done = set(pool.names)  # by calls before, this one among them if it was stopped half-way
     for each in finetunes_of(config, base):
         if each.name in done:
             continue
-        (vector,) = embed(base.loaded.model, [each.load()], tokens, site=config.site, token=config.token)
-        pool = pool.add(each.name, vector, label=each.label)
+        (vector,) = embed(model, [each.load()], tokens, site=config.site, token=config.token)
+        pool = pool.add(each.name, vector.cpu(), label=each.label)
         pool.save(path)  # what is embedded stays, whatever comes next
     console.print(neighbour_table(pool))
     say_how_they_lie(pool, config.run, console)
