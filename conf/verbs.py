@@ -166,6 +166,8 @@ class VerifyVerb:
     """Rows of random tokens, each as long as the model reads."""
     seed: int = 0
     """Of the tokens."""
+    device: Device = Device.cpu
+    """Where the model runs that is compared with itself in float64 on the CPU."""
 
 
 @dataclass(frozen=True)

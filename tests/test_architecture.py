@@ -22,12 +22,12 @@ MAY_IMPORT = {
     "tasks": {"tasks", "sparsity", "model", "data", "kernels"},
     "bridges": {"bridges", "tasks", "training", "sparsity", "model", "data", "kernels"},
     "circuits": {"circuits", "tasks", "training", "sparsity", "model", "data", "kernels"},
-    "report": {"report", "circuits", "bridges", "tasks", "training", "sparsity", "model", "data", "kernels"},
+    "diffs": {"diffs", "circuits", "bridges", "tasks", "training", "sparsity", "model", "data", "kernels"},
 }
-MAY_IMPORT["diffs"] = MAY_IMPORT["report"] - {"report"} | {"diffs"}
+MAY_IMPORT["report"] = MAY_IMPORT["diffs"] | {"report"}
 MAY_IMPORT["interop"] = MAY_IMPORT["diffs"] | {"interop"}
 MAY_IMPORT["pretrained"] = MAY_IMPORT["circuits"] | {"circuits", "pretrained"}
-MAY_IMPORT["conf"] = MAY_IMPORT["report"] | {"conf", "diffs", "interop"}
+MAY_IMPORT["conf"] = MAY_IMPORT["report"] | {"conf", "interop"}
 for room in ("walk", "subject", "summary", "cli"):
     MAY_IMPORT[room] = MAY_IMPORT["conf"] | {"walk", "subject", "summary", "cli", "pretrained"}
 

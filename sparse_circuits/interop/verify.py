@@ -61,10 +61,10 @@ def compare(model: Transformer, other: Transformer, tokens: Int[Tensor, "batch p
 
 @torch.no_grad()
 def against_itself(model: Transformer, tokens: Int[Tensor, "batch pos"]) -> Difference:
-    """Return how far a model is from itself in float64 with the plain kernels."""
-    wide = deepcopy(model).double()
+    """Return how far a model, on its device, is from itself in float64 on the CPU with the plain kernels."""
+    wide = deepcopy(model).cpu().double()
     with use_backend(Backend.reference):
-        theirs, logits = record(wide, tokens, all_sites(model.config)), wide(tokens)
+        theirs, logits = record(wide, tokens.cpu(), all_sites(model.config)), wide(tokens.cpu())
     ours = record(model, tokens, all_sites(model.config))
     return Difference(_largest(model(tokens), logits), {site: _largest(ours[site], theirs[site]) for site in theirs})
 
@@ -91,4 +91,4 @@ def against_hugging_face(model: Transformer, folder: Path, tokens: Int[Tensor, "
 def _largest(ours: Tensor, theirs: Tensor) -> float:
     if ours.shape != theirs.shape:
         raise UserError(f"The two models answer in shapes {list(ours.shape)} and {list(theirs.shape)}: give two of one shape.")
-    return (ours.double() - theirs.double()).abs().max().item()
+    return (ours.cpu().double() - theirs.cpu().double()).abs().max().item()

@@ -32,6 +32,7 @@ from sparse_circuits.sparsity.measure import dead_fractions, l0_of
 from sparse_circuits.training.checkpoint import CheckpointFolder, Resumable
 from sparse_circuits.training.config import TrainConfig
 from sparse_circuits.training.curves import draw_curves
+from sparse_circuits.training.device_check import check_device
 from sparse_circuits.training.evaluate import validation_loss
 from sparse_circuits.training.export import Trained, export_model
 from sparse_circuits.training.fixed_support import FixedSupportStep
@@ -87,6 +88,8 @@ def pretrain(
         dataset = prepare(config.data)
         torch.manual_seed(config.seed)
         step = (begin or begin_pretraining)(config, dataset.tokenizer.d_vocab, device)
+        if device.type == "mps":
+            check_device(step.model, device)
         loader = Loader(
             dataset.train,
             batch_size=config.batch_size,

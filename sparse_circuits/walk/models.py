@@ -13,6 +13,7 @@ from sparse_circuits.errors import UserError
 from sparse_circuits.interop.hugging_face import CODE
 from sparse_circuits.interop.verify import Difference, against_hugging_face, against_itself, compare, load_any
 from sparse_circuits.model import Transformer
+from sparse_circuits.run import choose_device
 from sparse_circuits.subject import PRETRAINED, subject_of
 
 
@@ -24,7 +25,8 @@ def verify(config: VerifyVerb, console: Console) -> Difference:
     generator = torch.Generator().manual_seed(config.seed)
     tokens = torch.randint(model.d_vocab, (config.n_rows, model.config.n_ctx), generator=generator)
     if config.against is None:
-        found = against_itself(model, tokens)
+        device = choose_device(config.device)
+        found = against_itself(model.to(device), tokens.to(device))
     elif (Path(config.against) / CODE).exists():
         found = against_hugging_face(model, Path(config.against), tokens)
     else:
