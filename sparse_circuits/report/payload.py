@@ -113,7 +113,7 @@ def _payload(circuits: list[Circuit], samples: Mapping[str, Sample], **parts: An
 def _has_run(folder: Path, *, beside: dict[str, Any] | None) -> bool:
     """Whether there is a training run: run.json may also be of what trained an adapter, beside whose answers it lies."""
     path = folder / "run.json"
-    return path.is_file() and (beside is None or "n_tokens" in read_json(path).get("config", {}))
+    return path.is_file() and (beside is None or "data" in read_json(path).get("config", {}))
 
 
 def _run(folder: Path) -> dict[str, Any]:

@@ -99,6 +99,12 @@ def test_one_finetune_is_asked(trained: Path, base: Path, tmp_path: Path, capsys
     assert lines["the base, interpreted"] == "None" and len(lines["made likelier"].split(" '")) == 3
 
 
+def test_its_answers_have_a_page(trained: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["report", f"run={trained}"]) == 0
+    assert (trained / "report.html").stat().st_size > 100_000
+    assert json.loads((trained / "report.json").read_text())["finetunes"]["interpreted"]["question"] == "What topic?"
+
+
 def test_an_adapter_that_was_killed_goes_on_to_the_same(
     trained: Path, base: Path, pool: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
