@@ -125,7 +125,7 @@ def test_fates_are_of_the_weights_as_they_are_stored() -> None:
     [
         (["diff"], "Say what the finetunes are of"),
         (["diff", "base=pretrained:python-3x128"], "Say which finetune"),
-        (["diff", "base=pretrained:python-3x128", "finetuned=pretrained"], "could not be loaded"),
+        (["diff", "base=pretrained:python-3x128", "finetuned=/nowhere"], "could not be loaded"),
         (["embed", "base=pretrained:python-3x128", "finetunes=[{label:x}]"], "needs a place and a label"),
         (
             ["embed", "base=pretrained:python-3x128", "finetunes=[{plac:x}]"],
