@@ -34,7 +34,7 @@ web: $(WEB)/node_modules
 
 # The asset is the build of its source; pages are opened in a browser and used.
 test-web: $(INSTALLED) $(WEB)/node_modules
-	test -x $(CHROMIUM) || apt-get install -y chromium || sudo apt-get install -y chromium
+	test -x $(CHROMIUM) || (apt-get update && apt-get install -y chromium) || (sudo apt-get update && sudo apt-get install -y chromium)
 	cd $(WEB) && PYTHON=$(abspath $(BIN))/python CHROMIUM=$(CHROMIUM) npm test
 
 $(WEB)/node_modules: $(WEB)/package-lock.json
