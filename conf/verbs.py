@@ -8,7 +8,7 @@ from pathlib import Path
 from sparse_circuits.bridges import BridgeConfig
 from sparse_circuits.bridges.curve import SteerConfig
 from sparse_circuits.circuits import Budget, ExtractConfig
-from sparse_circuits.circuits.attack import AttackConfig
+from sparse_circuits.circuits.attacks.attack import AttackConfig
 from sparse_circuits.data import DataConfig
 from sparse_circuits.data.words import Split
 from sparse_circuits.diffs.adapter import AdapterConfig

@@ -19,12 +19,12 @@ from experiments.cells import Cells, study_parser
 from experiments.proof import known_tasks, masks_for
 from sparse_circuits.circuits import Budget, ExtractConfig, Objective, TuneConfig
 from sparse_circuits.circuits.card import SEARCHES
-from sparse_circuits.circuits.controls import nonsense
+from sparse_circuits.circuits.discovery.search import Search
+from sparse_circuits.circuits.discovery.tune import candidates
+from sparse_circuits.circuits.evidence.controls import nonsense
+from sparse_circuits.circuits.evidence.faithfulness import FAILING, SUFFICIENT, equal_size, top_margins
 from sparse_circuits.circuits.extract import prepare_search
-from sparse_circuits.circuits.faithfulness import FAILING, SUFFICIENT, equal_size, top_margins
 from sparse_circuits.circuits.margin import score
-from sparse_circuits.circuits.search import Search
-from sparse_circuits.circuits.tune import candidates
 from sparse_circuits.conf.verbs import DEFAULT_RUN
 from sparse_circuits.subject import Subject, subject_of
 from sparse_circuits.tasks import find_task

@@ -19,7 +19,7 @@ from rich.console import Console
 from experiments.cells import RESULTS, Cells
 from experiments.proof import known_tasks, numbers
 from sparse_circuits.circuits import CardConfig, ExtractConfig, extract
-from sparse_circuits.circuits.kurtosis import measure_kurtosis
+from sparse_circuits.circuits.measures.kurtosis import measure_kurtosis
 from sparse_circuits.data import DataConfig, Loader, prepare
 from sparse_circuits.data.corpus import SourceConfig, SourceKind
 from sparse_circuits.errors import UserError

@@ -14,10 +14,10 @@ from typing import Any
 
 from experiments.cells import RESULTS, Cells
 from sparse_circuits.circuits import Circuit, ExtractConfig
-from sparse_circuits.circuits.binarise import binarise
+from sparse_circuits.circuits.evidence.necessity import necessity_curve
 from sparse_circuits.circuits.extract import draw_splits
-from sparse_circuits.circuits.necessity import necessity_curve
-from sparse_circuits.circuits.traceable import trace
+from sparse_circuits.circuits.measures.binarise import binarise
+from sparse_circuits.circuits.measures.traceable import trace
 from sparse_circuits.plain import from_plain
 from sparse_circuits.tasks import TASKS
 

@@ -15,7 +15,7 @@ from typing import Any
 
 from experiments.cells import Cells, study_parser
 from sparse_circuits.circuits import Budget, Circuit, ExtractConfig, MaskConfig, Objective, TuneConfig, extract
-from sparse_circuits.circuits.faithfulness import RATES
+from sparse_circuits.circuits.evidence.faithfulness import RATES
 from sparse_circuits.circuits.norms import Norms
 from sparse_circuits.conf.verbs import DEFAULT_RUN
 from sparse_circuits.errors import UserError

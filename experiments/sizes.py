@@ -19,7 +19,7 @@ from typing import Any
 from experiments.cells import RESULTS, Cells
 from experiments.proof import known_tasks, masks_for
 from sparse_circuits.circuits import Budget, ExtractConfig, Objective, TuneConfig
-from sparse_circuits.circuits.baselines import Baseline, rank_nodes
+from sparse_circuits.circuits.discovery.baselines import Baseline, rank_nodes
 from sparse_circuits.circuits.edges import circuit_edges
 from sparse_circuits.circuits.extract import prepare_search
 from sparse_circuits.circuits.nodes import channels_of

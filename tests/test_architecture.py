@@ -32,14 +32,14 @@ for room in ("walk", "subject", "summary", "cli"):
     MAY_IMPORT[room] = MAY_IMPORT["conf"] | {"walk", "subject", "summary", "cli", "pretrained"}
 
 
-def imported_rooms(file: Path) -> set[str]:
+def imported_parts(file: Path, prefix: str = "sparse_circuits.") -> set[str]:
     names = []
     for node in ast.walk(ast.parse(file.read_text())):
         if isinstance(node, ast.ImportFrom) and node.module:
             names += [f"{node.module}.{alias.name}" for alias in node.names]
         elif isinstance(node, ast.Import):
             names += [alias.name for alias in node.names]
-    return {name.split(".")[1] for name in names if name.startswith("sparse_circuits.") and name.count(".")}
+    return {name.removeprefix(prefix).split(".")[0] for name in names if name.startswith(prefix)}
 
 
 def files_of(room: str) -> list[Path]:
@@ -53,12 +53,24 @@ def test_imports_run_one_way(room: str) -> None:
     assert files
     allowed = MAY_IMPORT[room] | (set() if room == "kernels" else EVERYONE)
     for file in files:
-        assert imported_rooms(file) <= allowed, file
+        assert imported_parts(file) <= allowed, file
 
 
 def test_every_room_is_under_the_law() -> None:
     rooms = {path.stem for path in PACKAGE.iterdir() if path.is_dir() or path.suffix == ".py"} - {"__init__", "__pycache__"}
     assert rooms == MAY_IMPORT.keys() | EVERYONE
+
+
+def test_what_finds_a_circuit_never_sees_what_judges_it() -> None:
+    circuits = PACKAGE / "circuits"
+    inner = {path.name for path in circuits.iterdir() if path.is_dir()} - {"__pycache__"}
+    assert inner == {"discovery", "evidence", "measures", "attacks"}
+    may_import = {room: {room} for room in inner} | {"evidence": {"evidence", "discovery"}}
+    for room in inner:
+        for file in (circuits / room).rglob("*.py"):
+            assert imported_parts(file, "sparse_circuits.circuits.") & inner <= may_import[room], file
+    for file in set(circuits.glob("*.py")) - {circuits / "__init__.py", circuits / "extract.py"}:
+        assert not imported_parts(file, "sparse_circuits.circuits.") & inner, file
 
 
 def test_a_room_has_no_drawer_for_everything() -> None:

@@ -3,14 +3,14 @@
 from sparse_circuits.circuits.ablate import Ablation
 from sparse_circuits.circuits.card import Card, Check
 from sparse_circuits.circuits.circuit import Circuit, Prediction
+from sparse_circuits.circuits.discovery.masks import MaskConfig
+from sparse_circuits.circuits.discovery.objective import Objective
+from sparse_circuits.circuits.discovery.tune import Budget, TuneConfig
 from sparse_circuits.circuits.edges import Edge, TokenLink
+from sparse_circuits.circuits.evidence.faithfulness import CardConfig
 from sparse_circuits.circuits.extract import ExtractConfig, extract
-from sparse_circuits.circuits.faithfulness import CardConfig
-from sparse_circuits.circuits.masks import MaskConfig
 from sparse_circuits.circuits.means import Means, load_means, measure_means, save_means
 from sparse_circuits.circuits.notes import Group, Notes
-from sparse_circuits.circuits.objective import Objective
-from sparse_circuits.circuits.tune import Budget, TuneConfig
 
 __all__ = [
     "Ablation",

@@ -19,17 +19,17 @@ import torch
 from sparse_circuits.circuits.ablate import ablation_taps
 from sparse_circuits.circuits.card import Card
 from sparse_circuits.circuits.circuit import Circuit
-from sparse_circuits.circuits.controls import Nonsense, nonsense
-from sparse_circuits.circuits.faithfulness import CardConfig, assess
+from sparse_circuits.circuits.discovery.masks import MaskConfig
+from sparse_circuits.circuits.discovery.search import Found, Search, learn_side_by_side
+from sparse_circuits.circuits.discovery.tune import EFFORT, TuneConfig, candidates
+from sparse_circuits.circuits.evidence.controls import Nonsense, nonsense
+from sparse_circuits.circuits.evidence.faithfulness import CardConfig, assess
+from sparse_circuits.circuits.evidence.necessity import find_backups
 from sparse_circuits.circuits.margin import answer_margins, score
-from sparse_circuits.circuits.masks import MaskConfig
 from sparse_circuits.circuits.means import Means, check_means
-from sparse_circuits.circuits.necessity import find_backups
 from sparse_circuits.circuits.nodes import count_nodes
 from sparse_circuits.circuits.sampler import TaskPairs
-from sparse_circuits.circuits.search import Found, Search, learn_side_by_side
 from sparse_circuits.circuits.spec import task_spec
-from sparse_circuits.circuits.tune import EFFORT, TuneConfig, candidates
 from sparse_circuits.data.tokenizer import Tokenizer
 from sparse_circuits.errors import UserError, check_counts
 from sparse_circuits.model import Transformer

@@ -19,10 +19,10 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from sparse_circuits.circuits.discover import MaskStep, initial_mask
-from sparse_circuits.circuits.discretise import smallest_size
-from sparse_circuits.circuits.masks import MaskConfig
-from sparse_circuits.circuits.objective import choose_removed, seen_mask
+from sparse_circuits.circuits.discovery.discover import MaskStep, initial_mask
+from sparse_circuits.circuits.discovery.discretise import smallest_size
+from sparse_circuits.circuits.discovery.masks import MaskConfig
+from sparse_circuits.circuits.discovery.objective import choose_removed, seen_mask
 from sparse_circuits.diffs.entries import Entries
 from sparse_circuits.diffs.lessons import Lesson
 from sparse_circuits.diffs.weight_diff import WeightDiff

@@ -24,8 +24,8 @@ from torch import Tensor
 
 from sparse_circuits.circuits import Circuit
 from sparse_circuits.circuits.activations import prompt_activations
+from sparse_circuits.circuits.evidence.patterns import attention_patterns, heads_of
 from sparse_circuits.circuits.margin import answer_margins
-from sparse_circuits.circuits.patterns import attention_patterns, heads_of
 from sparse_circuits.circuits.spec import example_pairs
 from sparse_circuits.model import Node, node_sites
 from sparse_circuits.model.taps import NO_TAPS, Taps

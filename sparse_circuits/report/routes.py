@@ -15,7 +15,7 @@ from itertools import islice
 from typing import Any
 
 from sparse_circuits.circuits import Circuit
-from sparse_circuits.circuits.paths import CircuitPath, count_paths, ov_paths, qk_paths
+from sparse_circuits.circuits.measures.paths import CircuitPath, count_paths, ov_paths, qk_paths
 from sparse_circuits.errors import UserError
 from sparse_circuits.model import Node
 from sparse_circuits.report.numbers import nine_digits

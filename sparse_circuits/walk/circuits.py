@@ -7,8 +7,8 @@ from pathlib import Path
 from rich.console import Console
 
 from sparse_circuits.circuits import Circuit, extract
-from sparse_circuits.circuits.attack import run_attack
-from sparse_circuits.circuits.attack_report import AttackReport, attack_table, attack_text
+from sparse_circuits.circuits.attacks.attack import run_attack
+from sparse_circuits.circuits.attacks.report import AttackReport, attack_table, attack_text
 from sparse_circuits.conf.verbs import AttackVerb, ExportVerb, ExtractVerb
 from sparse_circuits.errors import UserError
 from sparse_circuits.interop import Format, export

@@ -9,8 +9,8 @@ former alone answers. Channel 7 is constant. Attention writes nothing.
 import torch
 
 from sparse_circuits.circuits import MaskConfig, Means, measure_means
+from sparse_circuits.circuits.discovery.search import Search
 from sparse_circuits.circuits.sampler import TaskPairs
-from sparse_circuits.circuits.search import Search
 from sparse_circuits.model import ModelConfig, Transformer
 from sparse_circuits.model.config import Activation
 from sparse_circuits.tasks import PairBatch, Scoring

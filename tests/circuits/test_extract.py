@@ -9,9 +9,9 @@ import torch
 
 from experiments.certificate import removable
 from sparse_circuits.circuits import Budget, Card, Circuit, ExtractConfig, MaskConfig, TuneConfig, extract
+from sparse_circuits.circuits.discovery.search import Found, Search
 from sparse_circuits.circuits.extract import draw_splits, prepare_search, refuse_unfit
 from sparse_circuits.circuits.margin import score
-from sparse_circuits.circuits.search import Found, Search
 from sparse_circuits.circuits.spec import task_spec
 from sparse_circuits.circuits.subgraph import Subgraph
 from sparse_circuits.data.tokenizer import Tokenizer

@@ -6,7 +6,7 @@ import pytest
 import torch
 from diffs.models import D_VOCAB, ours
 
-from sparse_circuits.circuits.masks import MaskConfig
+from sparse_circuits.circuits.discovery.masks import MaskConfig
 from sparse_circuits.diffs.apply import applied
 from sparse_circuits.diffs.diff_circuit import DiffCircuitConfig, find_diff_circuit
 from sparse_circuits.diffs.entries import Entries, agreement

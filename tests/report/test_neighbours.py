@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from sparse_circuits.circuits.traceable import model_degrees
+from sparse_circuits.circuits.measures.traceable import model_degrees
 from sparse_circuits.model import Link
 from sparse_circuits.report.neighbours import channel_tokens, in_model
 from sparse_circuits.report.texts import Texts
@@ -29,7 +29,7 @@ def test_a_channel_names_the_tokens_of_its_largest_weights(make_circuit, model):
 
 
 def test_paths_in_the_payload_are_those_of_the_paths_room(make_circuit):
-    from sparse_circuits.circuits.paths import ov_paths
+    from sparse_circuits.circuits.measures.paths import ov_paths
     from sparse_circuits.report.graph import circuit_graph
 
     circuit = make_circuit()

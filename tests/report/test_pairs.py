@@ -3,7 +3,7 @@ from base64 import b64decode
 import pytest
 import torch
 
-from sparse_circuits.circuits.patterns import Head, attention_patterns
+from sparse_circuits.circuits.evidence.patterns import Head, attention_patterns
 from sparse_circuits.model import record
 from sparse_circuits.model.taps import NO_TAPS
 from sparse_circuits.report.graph import circuit_graph

@@ -17,7 +17,7 @@ from torch import Tensor
 from sparse_circuits.circuits import Circuit
 from sparse_circuits.circuits.card import Card, check
 from sparse_circuits.circuits.correlation import correlation
-from sparse_circuits.circuits.fidelity import interchange, node_fidelity, pattern_errors
+from sparse_circuits.circuits.evidence.fidelity import interchange, node_fidelity, pattern_errors
 from sparse_circuits.circuits.margin import answer_margins, score
 from sparse_circuits.circuits.means import Means, check_means
 from sparse_circuits.circuits.nodes import list_nodes

@@ -1,0 +1,1 @@
+"""Circuits used against their own models: inputs that should fool the whole model, and whether they do."""
