@@ -50,6 +50,11 @@ def test_from_a_corpus_to_a_circuit_and_its_report(
     sizes = ["extract.n_train_pairs=128", "extract.n_validation_pairs=32", "extract.n_held_out_pairs=32"]
     card = ["extract.card.n_controls=0", "extract.card.n_random=5", "extract.card.n_partial=2"]
     assert cli.main(["extract", "run=walk", "task=lights.jsonl", "extract.masks.n_edge_steps=20", *sizes, *card]) == 0
+    kept = (corpus / "walk" / "circuits" / "lights.safetensors").read_bytes()
+    capsys.readouterr()
+    assert cli.main(["extract", "run=walk", "task=lights.jsonl", "budget=standard"]) == 0
+    assert "is there already (budget=quick, objective=partial): overwrite=true" in capsys.readouterr().out
+    assert (corpus / "walk" / "circuits" / "lights.safetensors").read_bytes() == kept
     circuit = Circuit.load(corpus / "walk" / "circuits" / "lights.safetensors")
     assert circuit.card["circuit"].loss < 0.3
     assert circuit.card["necessity"].loss > 0.5

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from sparse_circuits.circuits import Circuit, extract
+from sparse_circuits.circuits import Circuit, Means, extract
 from sparse_circuits.circuits.attacks.attack import run_attack
 from sparse_circuits.circuits.attacks.report import AttackReport, attack_table, attack_text
 from sparse_circuits.conf.verbs import AttackVerb, ExportVerb, ExtractVerb
@@ -31,7 +31,9 @@ def extract_circuits(config: ExtractVerb, console: Console) -> list[Circuit]:
                 console.print(f"extracting {task.name} ...")
                 storage = subject.folder / "tuning" / f"{task.name}.sqlite"
                 extract(subject.model, task, subject.tokenizer, means, config=config.extract, storage=storage).save(path)
-            circuits.append(Circuit.load(path))
+                circuits.append(Circuit.load(path))
+            else:
+                circuits.append(_earlier(path, means, console))
         except UserError as error:
             if not config.keep_going:
                 raise
@@ -40,6 +42,17 @@ def extract_circuits(config: ExtractVerb, console: Console) -> list[Circuit]:
     console.print(circuit_table(rows))
     print_verdicts(rows, console)
     return circuits
+
+
+def _earlier(path: Path, means: Means, console: Console) -> Circuit:
+    """Load a circuit that was extracted before, and say so: its settings may be others than those asked for."""
+    circuit = Circuit.load(path)
+    if circuit.model_hash != means.model_hash:
+        raise UserError(f"{path} is a circuit of another model than the run's: overwrite=true extracts it from this one.")
+    budget, masks = circuit.recipe["tune"]["budget"], circuit.recipe["masks"]
+    told = f"{path} is there already (budget={budget}, objective={masks['objective']}): overwrite=true extracts it again."
+    console.print(told, style="dim", markup=False, highlight=False, soft_wrap=True)
+    return circuit
 
 
 def attack(config: AttackVerb, console: Console) -> list[AttackReport]:
