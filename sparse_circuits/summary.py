@@ -79,6 +79,11 @@ def print_verdicts(rows: Sequence[dict[str, Any]], console: Console) -> None:
         console.print(f"{row['name']} {row['circuit_verdict']}")
 
 
+def print_aside(text: object, console: Console) -> None:
+    """Print a remark, or why something was left out, word for word: what stands in brackets is text."""
+    console.print(str(text), style="dim", markup=False, highlight=False, soft_wrap=True)
+
+
 def circuit_table(rows: Sequence[dict[str, Any]], *, title: str = "") -> Table:
     """Return the numbers of circuits, and of the whole model where a row has them, as a table of at most 80 columns."""
     table = Table(title=title, box=SIMPLE_HEAD, padding=0, show_edge=False)

@@ -15,7 +15,7 @@ from sparse_circuits.interop import Format, export
 from sparse_circuits.plain import to_plain
 from sparse_circuits.run import write_json
 from sparse_circuits.subject import circuit_path, subject_of
-from sparse_circuits.summary import card_numbers, circuit_table, print_verdicts
+from sparse_circuits.summary import card_numbers, circuit_table, print_aside, print_verdicts
 from sparse_circuits.walk.tasks import find_tasks, tasks_with_circuit
 
 
@@ -37,7 +37,7 @@ def extract_circuits(config: ExtractVerb, console: Console) -> list[Circuit]:
         except UserError as error:
             if not config.keep_going:
                 raise
-            console.print(f"[dim]{error}[/dim]")
+            print_aside(error, console)
     rows = [{"name": circuit.task.name, **card_numbers(circuit)} for circuit in circuits]
     console.print(circuit_table(rows))
     print_verdicts(rows, console)
@@ -51,7 +51,7 @@ def _earlier(path: Path, means: Means, console: Console) -> Circuit:
         raise UserError(f"{path} is a circuit of another model than the run's: overwrite=true extracts it from this one.")
     budget, masks = circuit.recipe["tune"]["budget"], circuit.recipe["masks"]
     told = f"{path} is there already (budget={budget}, objective={masks['objective']}): overwrite=true extracts it again."
-    console.print(told, style="dim", markup=False, highlight=False, soft_wrap=True)
+    print_aside(told, console)
     return circuit
 
 

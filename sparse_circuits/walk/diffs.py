@@ -27,6 +27,7 @@ from sparse_circuits.model import Transformer
 from sparse_circuits.model.store import model_hash
 from sparse_circuits.run import choose_device, write_json
 from sparse_circuits.subject import PRETRAINED, subject_of
+from sparse_circuits.summary import print_aside
 
 SPARSE_BELOW = 0.5
 """Share of nonzeros below which a model's weights are listed by their fate."""
@@ -167,7 +168,7 @@ def say_how_they_lie(pool: Pool, folder: Path, console: Console) -> Clustering |
         found = clustering(pool.vectors, pool.labels)
         draw_map(pool, folder / "map.png")
     except UserError as error:
-        console.print(f"[dim]{error}[/dim]")
+        print_aside(error, console)
         return None
     write_json(folder / "pool.json", found._asdict())
     how = f"silhouette {found.silhouette:.3f} ({found.low:.3f} to {found.high:.3f}), p = {found.p_value:.4f}"

@@ -26,6 +26,7 @@ from sparse_circuits.model import Transformer
 from sparse_circuits.model.dense import Dense
 from sparse_circuits.plain import to_plain
 from sparse_circuits.run import Device, check_run_folder, choose_backend, choose_device, explain_run, read_json, write_json
+from sparse_circuits.summary import print_aside
 from sparse_circuits.training.checkpoint import CheckpointFolder
 from sparse_circuits.training.track import Jsonl, ProgressLine, Tracks
 from sparse_circuits.walk.diffs import Base, load_base
@@ -128,7 +129,7 @@ def _certify(examiner: Examiner, parts: dict[Part, Samples], config: DitVerb, co
     try:
         confidence, curve = examiner.certify(known, asked, nothing=config.nothing)
     except UserError as error:
-        console.print(f"[dim]{escape(str(error))}[/dim]")
+        print_aside(error, console)
         return None
     write_json(config.run / CONFIDENCE_FILE, confidence._asdict())
     console.print(

@@ -12,6 +12,7 @@ from sparse_circuits.data import Tokenizer, prepare
 from sparse_circuits.errors import UserError
 from sparse_circuits.model import Transformer
 from sparse_circuits.run import rank, read_json
+from sparse_circuits.summary import print_aside
 from sparse_circuits.tasks import Task, task_evaluator
 from sparse_circuits.training.config import TrainConfig
 from sparse_circuits.training.export import Trained
@@ -63,7 +64,7 @@ def evaluate_tasks(tasks: Sequence[Task], console: Console, *, all_or_none: bool
     """
 
     def skip(error: UserError) -> None:
-        console.print(f"[dim]{error}[/dim]")
+        print_aside(error, console)
 
     def make(model: Transformer, tokenizer: Tokenizer) -> Callable[[], Metrics]:
         n_ctx, device = model.config.n_ctx, model.embed.weight.device
