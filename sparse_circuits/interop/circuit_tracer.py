@@ -7,7 +7,8 @@ to its target there:
 - gain v(t) / rms(t) along the residual stream into a norm, and so through the last norm to an answer's logit;
 - from a query or a key what it adds to what its head writes at t by moving the pattern, to first order: with s(t, t') its
   part of the score and u(t') what the head would write having looked at t' alone, pattern(t, t') s(t, t') (u(t') - written(t)).
-Rows (`layer`) are kinds of sites, six to a layer of the model; copies of one node at several tokens are a group.
+Rows (`layer`) are kinds of sites, six to a layer of the model. Copies of one node at several tokens are a group, and so are
+nodes that the circuit's notes take together; labels are the notes', too.
 Schema: circuit_tracer/frontend/graph_models.py of safety-research/circuit-tracer.
 """
 
@@ -15,9 +16,10 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
+from urllib.parse import urlencode
 
 import torch
 from einops import rearrange
@@ -41,6 +43,10 @@ ROWS_A_LAYER = 6
 TOKEN, LOGIT = "token", "logit"
 SCAN = "sparse_circuits"
 METADATA_FILE = "graph-metadata.json"
+N_PINNED = 200
+"""Nodes that the frontend draws as a subgraph, at most."""
+SERVER = "http://localhost:8041"
+"""Where `circuit-tracer start-server` listens."""
 
 
 class At(NamedTuple):
@@ -121,9 +127,7 @@ def circuit_tracer_graph(circuit: Circuit, question: EncodedPair, *, slug: str, 
     ends = dict.fromkeys(end for link in passed for end in (link.source, link.target))
     ends |= {At(Node(LOGIT, each), len(run.ids) - 1): None for each in run.answers}
     token = circuit.tokenizer.token
-    groups: dict[Node, list[str]] = defaultdict(list)
-    for at in ends:
-        groups[at.node].append(_id(circuit, at))
+    ids = [_id(circuit, at) for at in ends]
     return {
         "metadata": {
             "slug": slug,
@@ -134,10 +138,10 @@ def circuit_tracer_graph(circuit: Circuit, question: EncodedPair, *, slug: str, 
             "node_threshold": None,
         },
         "qParams": {
-            "pinnedIds": [],
-            "supernodes": [[str(node), *ids] for node, ids in groups.items() if len(ids) > 1],
+            "pinnedIds": ids[:N_PINNED],
+            "supernodes": _groups(circuit, ends),
             "linkType": "both",
-            "clickedId": "",
+            "clickedId": _id(circuit, At(Node(LOGIT, run.answers[0]), len(run.ids) - 1)),
             "sg_pos": "",
         },
         "nodes": [_node(circuit, at, run) for at in ends],
@@ -146,6 +150,28 @@ def circuit_tracer_graph(circuit: Circuit, question: EncodedPair, *, slug: str, 
             for source, target, weight in passed
         ],
     }
+
+
+def frontend_address(path: Path) -> str:
+    """Return where circuit-tracer's frontend, started on the graph's folder, shows it by its groups.
+
+    The frontend takes groups from the address alone; without them it shows every node's copies one by one.
+
+    Args:
+        path: a graph's file.
+    """
+    graph = read_json(path)
+    asked = {"slug": graph["metadata"]["slug"], "supernodes": json.dumps(graph["qParams"]["supernodes"])}
+    return f"{SERVER}/index.html?{urlencode(asked)}"
+
+
+def _groups(circuit: Circuit, ends: Iterable[At]) -> list[list[str]]:
+    """Return groups as a name and the ids in it: those of the circuit's notes, then the copies of every other node."""
+    name_of = {node: group.name for group in circuit.notes.groups for node in group.nodes}
+    groups: dict[str, list[str]] = defaultdict(list)
+    for at in ends:
+        groups[name_of.get(str(at.node)) or _label(circuit, at.node)].append(_id(circuit, at))
+    return [[name, *ids] for name, ids in groups.items() if len(ids) > 1]
 
 
 def _run(circuit: Circuit, question: EncodedPair) -> Run:
@@ -304,19 +330,27 @@ def _node(circuit: Circuit, at: At, run: Run) -> dict[str, Any]:
     node, pos = at
     shared = {"node_id": _id(circuit, at), "layer": _row(circuit, node), "ctx_idx": pos, "run_idx": 0, "reverse_ctx_idx": 0}
     shared |= {"token_prob": 0.0, "is_target_logit": False, "influence": None, "activation": None}
-    text = circuit.tokenizer.token(node.channel) if node.site in (TOKEN, LOGIT) else ""
+    shared["clerp"] = _label(circuit, node)
     if node.site == TOKEN:
-        own = {"feature": pos, "feature_type": "embedding", "clerp": f'Emb: "{_visible(text)}"'}
+        own = {"feature": pos, "feature_type": "embedding"}
         return {**shared, **own, "jsNodeId": f"E_{node.channel}-{pos}"}
     if node.site == LOGIT:
         place = run.answers.index(node.channel)
         own = {"feature": node.channel, "feature_type": "logit", "token_prob": run.probabilities[place]}
-        own |= {"is_target_logit": place == 0, "clerp": f'Output "{_visible(text)}" (p={run.probabilities[place]:.3f})'}
+        own |= {"is_target_logit": place == 0, "clerp": f"{shared['clerp']} (p={run.probabilities[place]:.3f})"}
         return {**shared, **own, "jsNodeId": f"L_{node.channel}-{pos}"}
     feature = _feature(circuit, node)
-    own = {"feature": feature, "feature_type": "cross layer transcoder", "clerp": str(node)}
+    own = {"feature": feature, "feature_type": "cross layer transcoder"}
     own |= {"activation": run.values[node.site][pos, node.channel].item(), "jsNodeId": f"{shared['layer']}_{feature}-0"}
     return {**shared, **own}
+
+
+def _label(circuit: Circuit, node: Node) -> str:
+    """Return what a node is called: by the circuit's notes, a token or an answer by its text."""
+    if node.site in (TOKEN, LOGIT):
+        return f'{"Emb:" if node.site == TOKEN else "Output"} "{_visible(circuit.tokenizer.token(node.channel))}"'
+    label = circuit.notes.labels.get(str(node))
+    return f"{label} ({node})" if label else str(node)
 
 
 def _visible(text: str) -> str:

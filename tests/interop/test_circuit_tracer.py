@@ -4,15 +4,25 @@ import json
 from collections import defaultdict
 from dataclasses import replace
 from pathlib import Path
+from urllib.parse import parse_qs, urlsplit
 
 import pytest
 import torch
 
 from sparse_circuits.circuits import Circuit
+from sparse_circuits.circuits.notes import Group, Notes
 from sparse_circuits.circuits.question import encode_question
 from sparse_circuits.errors import UserError
 from sparse_circuits.interop import Format, export
-from sparse_circuits.interop.circuit_tracer import LOGIT, At, _run, all_passed, circuit_tracer_graph, write_circuit_tracer
+from sparse_circuits.interop.circuit_tracer import (
+    LOGIT,
+    At,
+    _run,
+    all_passed,
+    circuit_tracer_graph,
+    frontend_address,
+    write_circuit_tracer,
+)
 from sparse_circuits.model import Node, record
 from sparse_circuits.tasks.encode import EncodedPair
 from tests.interop.made import ANSWERS, CONFIG, made, of_task
@@ -96,9 +106,8 @@ def test_queries_and_keys_carry_what_moving_the_pattern_adds_to_first_order(whol
         assert weight == pytest.approx(change, rel=1e-3, abs=1e-5)
 
 
-def test_the_graph_keeps_the_schema_and_every_link_joins_nodes_that_lead_to_an_answer() -> None:
-    circuit = made()
-    graph = circuit_tracer_graph(circuit, question(circuit), slug="made-up")
+def test_the_graph_keeps_the_schema_and_every_link_joins_nodes_that_lead_to_an_answer(whole: Circuit) -> None:
+    graph = circuit_tracer_graph(whole, question(whole), slug="made-up")
     for values, kinds in ((graph["metadata"], METADATA), (graph["qParams"], QPARAMS)):
         assert all(isinstance(values[key], kind) for key, kind in kinds.items())
     for node in graph["nodes"]:
@@ -112,10 +121,28 @@ def test_the_graph_keeps_the_schema_and_every_link_joins_nodes_that_lead_to_an_a
         assert {link["source"], link["target"]} <= set(ids)
     logits = {node["node_id"] for node in graph["nodes"] if node["feature_type"] == "logit"}
     assert len(logits) == 2 and all(targets[each] for each in set(ids) - logits)
-    assert all(set(group[1:]) <= set(ids) and group[0] not in ids for group in graph["qParams"]["supernodes"])
+    groups = graph["qParams"]["supernodes"]
+    assert groups and all(set(group[1:]) <= set(ids) and group[0] not in ids for group in groups)
     assert sum(node["token_prob"] for node in graph["nodes"]) == pytest.approx(1)
     labels = {node["clerp"] for node in graph["nodes"] if node["feature_type"] == "cross layer transcoder"}
-    assert labels <= {f"{site}[{channel}]" for site, channels in circuit.nodes.items() for channel in channels}
+    assert labels <= {f"{site}[{channel}]" for site, channels in whole.nodes.items() for channel in channels}
+
+
+def test_labels_and_groups_are_the_notes_and_the_address_brings_the_groups(whole: Circuit, tmp_path: Path) -> None:
+    plain = circuit_tracer_graph(whole, question(whole), slug="plain")
+    first, second = [group[0] for group in plain["qParams"]["supernodes"] if not group[0].startswith("Emb:")][:2]
+    notes = Notes(labels={first: "opens"}, groups=[Group("quotes", [first, second])])
+    path, _ = write_circuit_tracer(whole.with_notes(notes), tmp_path / "noted.json", prompt=PROMPT, answers=ANSWERS)
+    graph = json.loads(path.read_text())
+    before, after = ({group[0]: set(group[1:]) for group in each["qParams"]["supernodes"]} for each in (plain, graph))
+    assert after.pop("quotes") == before.pop(first) | before.pop(second)
+    assert after == before
+    named = {node["clerp"] for node in graph["nodes"]}
+    assert f"opens ({first})" in named and second in named and first not in named
+    asked = parse_qs(urlsplit(frontend_address(path)).query)
+    assert asked["slug"] == ["noted"] and json.loads(asked["supernodes"][0]) == graph["qParams"]["supernodes"]
+    ids = [node["node_id"] for node in graph["nodes"]]
+    assert graph["qParams"]["pinnedIds"] == ids[:200] and graph["qParams"]["clickedId"] in ids
 
 
 def test_only_the_strongest_links_are_kept() -> None:
