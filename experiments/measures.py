@@ -21,6 +21,9 @@ from sparse_circuits.circuits.measures.traceable import trace
 from sparse_circuits.plain import from_plain
 from sparse_circuits.tasks import TASKS
 
+SWITCH_STEPS = 500
+"""Of training the levels that nodes switch between."""
+
 
 def of_circuit(path: Path) -> dict[str, Any]:
     """Measure one circuit on its held-out pairs."""
@@ -32,6 +35,7 @@ def of_circuit(path: Path) -> dict[str, Any]:
     )
     curve = necessity_curve(circuit, pairs.held_out)
     switches = binarise(circuit, pairs.train, pairs.held_out)
+    trained = binarise(circuit, pairs.train, pairs.held_out, schedule=(0.0,), n_steps=SWITCH_STEPS)
     traced = trace(circuit)
     return {
         "shares": curve.shares,
@@ -41,6 +45,7 @@ def of_circuit(path: Path) -> dict[str, Any]:
         "resample": circuit.card["resample"].loss,
         "alone": circuit.card["circuit"].loss,
         "binarised": {str(t): loss for t, loss in switches.loss_by_t.items()},
+        "binarised_trained": trained.loss_by_t[0.0],
         "share_binary": switches.share_binary,
         "edges_in_model": traced.in_all.in_model,
         "edges_in_circuit": traced.in_all.in_circuit,

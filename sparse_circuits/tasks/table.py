@@ -24,7 +24,7 @@ def pairs_table(diagnoses: Sequence[Diagnosis]) -> Table:
     invalid = [diagnosis for diagnosis in diagnoses if diagnosis.verdict is Verdict.invalid]
     headers = "pairs", "valid", "tokens", "repeats", "fillers", "also in train"
     table = _table("The tasks' pairs", headers, caption="\n".join(map(_reasons, invalid)))
-    table.add_column("answers", overflow="fold")
+    table.add_column("answers", no_wrap=True, overflow="ellipsis")  # whole in tasks.json
     for diagnosis in diagnoses:
         text = diagnosis.text
         table.add_row(
