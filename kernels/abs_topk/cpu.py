@@ -69,8 +69,8 @@ def mark_largest(bits: np.ndarray, k: int) -> np.ndarray:
     keys = bits & np.iinfo(bits.dtype).max
     threshold = _kth_largest(keys, k)
     mask = keys >= threshold
-    tied = np.flatnonzero(mask.sum(axis=-1) > k)
-    if tied.size:
+    if np.count_nonzero(mask) > k * len(mask):  # else no row has a tie, which is cheap to know
+        tied = np.flatnonzero(mask.sum(axis=-1) > k)
         keys, threshold = keys[tied], threshold[tied]
         above, equal = keys > threshold, keys == threshold
         room = k - above.sum(axis=-1, keepdims=True)

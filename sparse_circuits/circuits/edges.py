@@ -43,6 +43,8 @@ def circuit_edges(model: Transformer, nodes: Channels) -> list[Edge]:
 
 def _edges_of(model: Transformer, link: Link, nodes: Channels) -> list[Edge]:
     sources, targets = (list(nodes.get(site, ())) for site in link)
+    if not sources or not targets:
+        return []
     weights = model.link_weight(link)[targets][:, sources]
     places = weights.nonzero()
     return [
