@@ -167,7 +167,9 @@ class SwitchStep:
         """Take one step and return t and the batch's task loss."""
         t = (1 - index / self.n_steps) ** 5
         loss = _task_loss(self.circuit, batch, switch_taps(self._moved_switches(), t=t))
-        for moved, gradient in zip(self.moved.values(), torch.autograd.grad(loss, list(self.moved.values())), strict=True):
+        # A node may be needed only beside nodes outside the circuit: alone, nothing reads it.
+        gradients = torch.autograd.grad(loss, list(self.moved.values()), materialize_grads=True)
+        for moved, gradient in zip(self.moved.values(), gradients, strict=True):
             moved.grad = gradient
         self.optimizer.step()
         return {"loss": loss.detach(), "t": t}

@@ -152,6 +152,17 @@ def test_t_falls_as_the_fifth_power_and_the_first_step_moves_levels_by_lr_gaps(
         assert (moved > 0.045 * gap.abs()).any(), site
 
 
+def test_levels_of_a_node_that_nothing_reads_stay(circuit: Circuit, pairs: tuple[PairBatch, PairBatch]) -> None:
+    train, _ = pairs
+    unread = dataclasses.replace(circuit, nodes={"0.mlp.act_in": [0], "final_resid": circuit.nodes["final_resid"]}, edges=[])
+    fitted = fit_switches(unread, train)
+    step = SwitchStep(unread, fitted, n_steps=4, lr=0.05)
+    step(train, index=1)  # at 0 switches still are what they replace
+    after = step.switches()
+    assert torch.equal(after["0.mlp.act_in"].low, fitted["0.mlp.act_in"].low)
+    assert not torch.equal(after["final_resid"].low, fitted["final_resid"].low)
+
+
 def test_refuses_what_cannot_be_binarised(circuit: Circuit, pairs: tuple[PairBatch, PairBatch]) -> None:
     with pytest.raises(UserError, match="from 0 to 1"):
         binarise(circuit, *pairs, schedule=(1.0, -0.1))
