@@ -17,11 +17,10 @@ from typing import Any
 
 from experiments.cells import Cells, study_parser
 from experiments.grid import SEEDED
+from experiments.measures import pairs_of
 from experiments.proof import masks_for
 from sparse_circuits.circuits import CardConfig, Circuit, ExtractConfig, Objective, extract
-from sparse_circuits.circuits.extract import draw_splits
 from sparse_circuits.circuits.measures.agreement import agreement, functional_matching
-from sparse_circuits.plain import from_plain
 from sparse_circuits.subject import Subject, subject_of
 from sparse_circuits.tasks import TASKS
 
@@ -38,13 +37,9 @@ def extracted(subject: Subject, task: str, objective: str, seed: int) -> Circuit
     return Circuit.load(path)
 
 
-def overlap(first: Circuit, second: Circuit, subject: Subject) -> dict[str, Any]:
+def overlap(first: Circuit, second: Circuit) -> dict[str, Any]:
     """Return the Jaccard index of two circuits' nodes and edges, as they are and with twins, on the first one's prompts."""
-    config = from_plain(ExtractConfig, first.recipe)
-    task, model = TASKS[first.task.name], subject.model
-    device = model.embed.weight.device
-    pairs = draw_splits(task, subject.tokenizer, config, max_tokens=model.config.n_ctx, device=device)
-    plain, twins = agreement(first, second), functional_matching(first, second, pairs.held_out)
+    plain, twins = agreement(first, second), functional_matching(first, second, pairs_of(first).held_out)
     matched = agreement(first, second, matching=twins)
     overlaps = (plain.nodes, plain.edges, matched.nodes, matched.edges)
     return {name: each.jaccard for name, each in zip(MEASURES, overlaps, strict=True)}
@@ -69,7 +64,7 @@ def main() -> None:
     for objective in options.objectives:
         found = {(t, s): extracted(subject, t, objective, s) for t in options.tasks for s in range(options.seeds)}
         for (first, one), (second, two) in combinations(found, 2):
-            work = partial(overlap, found[first, one], found[second, two], subject)
+            work = partial(overlap, found[first, one], found[second, two])
             cells.run(work, objective=objective, first=first, second=second, seeds=[one, two])
         print(table(cells.select(objective=objective)))
 

@@ -18,6 +18,7 @@ from sparse_circuits.circuits.evidence.necessity import necessity_curve
 from sparse_circuits.circuits.extract import draw_splits
 from sparse_circuits.circuits.measures.binarise import binarise
 from sparse_circuits.circuits.measures.traceable import trace
+from sparse_circuits.circuits.sampler import TaskPairs
 from sparse_circuits.plain import from_plain
 from sparse_circuits.tasks import TASKS
 
@@ -25,14 +26,17 @@ SWITCH_STEPS = 500
 """Of training the levels that nodes switch between."""
 
 
+def pairs_of(circuit: Circuit) -> TaskPairs:
+    """Return the pairs that a circuit was found and judged on, drawn again."""
+    config, model = from_plain(ExtractConfig, circuit.recipe), circuit.model
+    device = model.embed.weight.device
+    return draw_splits(TASKS[circuit.task.name], circuit.tokenizer, config, max_tokens=model.config.n_ctx, device=device)
+
+
 def of_circuit(path: Path) -> dict[str, Any]:
     """Measure one circuit on its held-out pairs."""
     circuit = Circuit.load(path)
-    config = from_plain(ExtractConfig, circuit.recipe)
-    device = circuit.model.embed.weight.device
-    pairs = draw_splits(
-        TASKS[circuit.task.name], circuit.tokenizer, config, max_tokens=circuit.model.config.n_ctx, device=device
-    )
+    pairs = pairs_of(circuit)
     curve = necessity_curve(circuit, pairs.held_out)
     switches = binarise(circuit, pairs.train, pairs.held_out)
     trained = binarise(circuit, pairs.train, pairs.held_out, schedule=(0.0,), n_steps=SWITCH_STEPS)
