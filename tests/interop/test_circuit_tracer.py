@@ -14,15 +14,8 @@ from sparse_circuits.circuits.notes import Group, Notes
 from sparse_circuits.circuits.question import encode_question
 from sparse_circuits.errors import UserError
 from sparse_circuits.interop import Format, export
-from sparse_circuits.interop.circuit_tracer import (
-    LOGIT,
-    At,
-    _run,
-    all_passed,
-    circuit_tracer_graph,
-    frontend_address,
-    write_circuit_tracer,
-)
+from sparse_circuits.interop.circuit_tracer import circuit_tracer_graph, frontend_address, write_circuit_tracer
+from sparse_circuits.interop.passed import LOGIT, At, all_passed, run_on
 from sparse_circuits.model import Node, record
 from sparse_circuits.tasks.encode import EncodedPair
 from tests.interop.made import ANSWERS, CONFIG, made, of_task
@@ -49,14 +42,14 @@ def question(circuit: Circuit) -> EncodedPair:
 def sums(circuit: Circuit) -> dict[At, float]:
     """Return what arrives at every node, queries' and keys' first-order effects left out."""
     found: dict[At, float] = defaultdict(float)
-    for source, target, weight in all_passed(circuit, _run(circuit, question(circuit))):
+    for source, target, weight in all_passed(circuit, run_on(circuit, question(circuit))):
         if not source.node.site.endswith((".q", ".k")):
             found[target] += weight
     return found
 
 
 def test_what_arrives_is_what_the_run_computes(whole: Circuit) -> None:
-    run, arrived, model = _run(whole, question(whole)), sums(whole), whole.model
+    run, arrived, model = run_on(whole, question(whole)), sums(whole), whole.model
     tokens = torch.tensor([run.ids])
     sites = [
         "0.attn.q.pre",
@@ -86,7 +79,7 @@ def test_what_arrives_is_what_the_run_computes(whole: Circuit) -> None:
 
 
 def test_queries_and_keys_carry_what_moving_the_pattern_adds_to_first_order(whole: Circuit) -> None:
-    run, step = _run(whole, question(whole)), 1e-6
+    run, step = run_on(whole, question(whole)), 1e-6
     tokens, site = torch.tensor([run.ids]), "1.attn.resid_delta"
     plain = record(whole.model, tokens, site)[site][0]
     carried: dict[tuple[str, int], float] = defaultdict(float)
