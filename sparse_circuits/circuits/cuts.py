@@ -106,9 +106,9 @@ def _cutter(model: Transformer, pairs: list[tuple[Link, Cut]], seen: Seen, stand
 def _deviation(model: Transformer, link: Link, cut: Cut, seen: Seen, stand_in: StandIn, *, n_pos: int) -> Tensor:
     """Return by how much what the reader, at so many positions, sees of the cut sources differs from their stand-ins."""
     value = seen.values[link.source]
-    deviation = value - stand_in(link.source, value)
+    other = stand_in(link.source, value)
     if not _through_heads(link):
-        return deviation[..., cut.sources]
+        return value[..., cut.sources] - other[..., cut.sources]
     q, k = (seen.values[site] for site in _sites_before(link)[1:])
     attention = model.layers[int(link.source.split(".")[0])].attn
-    return attention.attend(q, k, deviation, channels=cut.sources, at_ends=n_pos < q.shape[1])
+    return attention.attend(q, k, value - other, channels=cut.sources, at_ends=n_pos < q.shape[1])

@@ -38,7 +38,6 @@ from sparse_circuits.run import Precision, choose_autocast
 from sparse_circuits.tasks import PairBatch, Split, Task, encode_pairs, evaluate
 from sparse_circuits.tasks.calibrate import MAX_SCALE, calibrate
 from sparse_circuits.tasks.evaluate import KNOWN_ACCURACY, TARGET_LOSS, check_vocabulary
-from sparse_circuits.training.loop import Track
 
 
 @dataclass(frozen=True)
@@ -81,7 +80,6 @@ def extract(
     *,
     config: ExtractConfig | None = None,
     storage: Path | None = None,
-    track: Track | None = None,
 ) -> Circuit:
     """Find the circuit that a model uses for a task: of several searches the fewest edges among those that pass every check.
 
@@ -92,14 +90,13 @@ def extract(
         means: the model's.
         config: how to search; None: the defaults.
         storage: sqlite file of the tuning's trials, which an interrupted tuning goes on with.
-        track: where loss and node count of mask learning go.
 
     Raises:
         UserError: the means or the tokenizer belong to another model, the model does not know the task, its bigram table
             alone does, or no set of nodes reaches the target.
     """
     config = config or ExtractConfig()
-    search = prepare_search(model, task, tokenizer, means, config=config, track=track)
+    search = prepare_search(model, task, tokenizer, means, config=config)
     attempts = [search.with_masks(masks) for masks in candidates(search, config.tune, storage=storage)]
     circuits = []
     for circuit in _circuits(attempts, task, tokenizer, config):
@@ -166,7 +163,6 @@ def prepare_search(
     means: Means,
     *,
     config: ExtractConfig,
-    track: Track | None = None,
 ) -> Search:
     """Draw a task's pairs and return the search for its circuit; arguments and errors as for `extract`."""
     check_means(means, model)
@@ -184,7 +180,6 @@ def prepare_search(
         max_scale=config.max_scale,
         seed=config.seed,
         autocast=choose_autocast(config.precision, device),
-        track=track,
     )
 
 

@@ -6,13 +6,15 @@ The operations of small models are too small to gain from a second thread. On a 
 from __future__ import annotations
 
 import os
+import signal
 import sys
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor, wait
+from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor, wait
 from functools import cache
 from itertools import islice
-from typing import TypeVar
+from multiprocessing import get_context
+from typing import Generic, TypeVar
 
 import torch
 
@@ -35,25 +37,75 @@ def side_by_side(function: Callable[[Item], Result], items: Iterable[Item], *, d
     if device.type != "cpu" or n_threads == 1:
         yield from map(call, items)
         return
-    switch, pool = sys.getswitchinterval(), _threads(n_threads)
+    switch = sys.getswitchinterval()
     torch.set_num_threads(1)
     sys.setswitchinterval(SWITCH)
-    rest, begun = iter(items), deque()
     try:
-        begun.extend(pool.submit(call, item) for item in islice(rest, n_threads))
-        while begun:
-            yield begun.popleft().result()
-            begun.extend(pool.submit(call, item) for item in islice(rest, 1))
+        yield from _in_order(_threads(n_threads), call, items, n_at_once=n_threads)
     finally:
-        wait(begun)
         torch.set_num_threads(n_threads)
         sys.setswitchinterval(switch)
+
+
+class Workers(Generic[Item, Result]):
+    """The same for work that is more interpreter than arithmetic, in which threads wait for one another: forked processes.
+
+    They hold what the function refers to as it was when they began, with the first call. Where processes cannot fork, or
+    autograd would not follow, threads.
+
+    Args:
+        function: as for `side_by_side`; what it is called with and what it returns is pickled.
+        device: where it computes.
+    """
+
+    def __init__(self, function: Callable[[Item], Result], *, device: torch.device) -> None:
+        self._function, self._device = torch.no_grad()(function), device
+        self._pool: ProcessPoolExecutor | None = None
+
+    def __call__(self, items: Iterable[Item]) -> Iterator[Result]:
+        """Yield the results in the order of the items, no more begun than there are cores."""
+        n_cores = torch.get_num_threads()
+        if self._device.type != "cpu" or n_cores == 1 or not _can_fork():
+            yield from side_by_side(self._function, items, device=self._device)
+            return
+        if self._pool is None:
+            # Forked, it hands the function on as it is: nothing of it is copied.
+            self._pool = ProcessPoolExecutor(n_cores, get_context("fork"), _begin, (self._function,))
+        yield from _in_order(self._pool, _call, items, n_at_once=n_cores)
+
+
+def _can_fork() -> bool:
+    """Return whether forked processes can compute here: autograd refuses to where there is a GPU, even if it is not used."""
+    return sys.platform == "linux" and not torch.accelerator.is_available()
+
+
+def _in_order(pool: Executor, function: Callable[[Item], Result], items: Iterable[Item], *, n_at_once: int) -> Iterator[Result]:
+    rest, begun = iter(items), deque()
+    try:
+        begun.extend(pool.submit(function, item) for item in islice(rest, n_at_once))
+        while begun:
+            yield begun.popleft().result()
+            begun.extend(pool.submit(function, item) for item in islice(rest, 1))
+    finally:
+        wait(begun)
 
 
 @cache
 def _threads(n_threads: int) -> ThreadPoolExecutor:
     """Return threads that stay: what each sets up in its first operations is set up once."""
     return ThreadPoolExecutor(n_threads)
+
+
+def _begin(function: Callable[[Item], Result]) -> None:
+    """Begin a worker process: it computes on one thread, and an interruption ends it without a word."""
+    global _function
+    _function = function
+    torch.set_num_threads(1)
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
+def _call(item: Item) -> Result:
+    return _function(item)
 
 
 if hasattr(os, "register_at_fork"):  # a forked process has the pool and none of its threads: it would wait for ever

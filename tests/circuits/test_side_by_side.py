@@ -1,6 +1,7 @@
 """Side by side: the same results in the same order, on one thread each, and nothing done that is not asked for."""
 
 import os
+import sys
 import threading
 import time
 from multiprocessing import get_context
@@ -8,17 +9,9 @@ from multiprocessing import get_context
 import pytest
 import torch
 
-from sparse_circuits.circuits.side_by_side import side_by_side
+from sparse_circuits.circuits.side_by_side import Workers, side_by_side
 
 CPU = torch.device("cpu")
-
-
-@pytest.fixture(params=[1, 2])
-def n_threads(request: pytest.FixtureRequest) -> int:
-    before = torch.get_num_threads()
-    torch.set_num_threads(request.param)
-    yield request.param
-    torch.set_num_threads(before)
 
 
 def test_results_come_in_order_without_gradients_each_on_one_thread(n_threads: int) -> None:
@@ -66,3 +59,38 @@ def test_a_forked_process_has_threads_of_its_own(n_threads: int) -> None:
     child.join(60)
     child.kill()
     assert child.exitcode == 0
+
+
+def test_workers_are_processes_that_stay_and_hold_what_was_there_when_they_began(n_threads: int) -> None:
+    weight, state = torch.ones(3, requires_grad=True), ["at the beginning"]
+
+    def work(item: int) -> tuple[int, bool, int, str, int]:
+        time.sleep(0.02 * (4 - item))
+        return item, (item * weight).requires_grad, torch.get_num_threads(), state[0], os.getpid()
+
+    workers = Workers(work, device=CPU)
+    found = list(workers(range(4)))
+    assert [row[:4] for row in found] == [(item, False, 1, "at the beginning") for item in range(4)]
+    state[0] = "later"
+    again = list(workers(range(4)))
+    forked = n_threads > 1 and sys.platform == "linux" and not torch.accelerator.is_available()
+    assert {row[3] for row in again} == {"at the beginning" if forked else "later"}
+    assert {row[4] for row in again} <= {row[4] for row in found} and (os.getpid() in {row[4] for row in found}) != forked
+    assert torch.get_num_threads() == n_threads
+
+
+def test_workers_learn_where_this_process_has_learned(n_threads: int) -> None:
+    """Autograd, once used, does not follow everywhere into a forked process."""
+    weight = torch.ones(3, requires_grad=True)
+    (weight * weight).sum().backward()
+
+    @torch.enable_grad()
+    def gradient(item: int) -> list[float]:
+        return torch.autograd.grad((item * weight).sum(), [weight])[0].tolist()
+
+    assert list(Workers(gradient, device=CPU)(range(3))) == [[item] * 3 for item in range(3)]
+
+
+def test_a_workers_error_is_the_callers(n_threads: int) -> None:
+    with pytest.raises(ZeroDivisionError):
+        list(Workers(lambda item: 1 // item, device=CPU)([1, 0]))

@@ -31,7 +31,7 @@ from sparse_circuits.model import Transformer
 from sparse_circuits.model.taps import Taps
 from sparse_circuits.run import Autocast
 from sparse_circuits.tasks import PairBatch, task_losses
-from sparse_circuits.training.loop import Metrics, Track, fit
+from sparse_circuits.training.loop import Metrics, fit
 
 
 @torch.enable_grad()
@@ -45,7 +45,6 @@ def learn_mask(
     tie: Int[Tensor, " unit"] | None = None,
     seed: int = 0,
     autocast: Autocast = nullcontext,
-    track: Track | None = None,
 ) -> Float[Tensor, " unit"]:
     """Return the learned mask parameters: units above 0 are the circuit that training ended with.
 
@@ -58,7 +57,6 @@ def learn_mask(
         tie: for every unit the number of its parameter; None: each its own.
         seed: of the initial mask, of the order of the pairs, and of what steps remove.
         autocast: makes the context of the forward passes.
-        track: where loss and number of units on go after every step.
     """
     device = model.embed.weight.device
     tie = torch.arange(units.n_units, device=device) if tie is None else tie
@@ -76,7 +74,7 @@ def learn_mask(
         return loss(units.masked(seen_mask(mask, removed)))
 
     step = MaskStep(initial_mask(int(tie.max()) + 1, config, seed=seed).to(device), task_loss, config, n_steps, tie)
-    fit(step, PairSampler(pairs, n_pairs=config.n_pairs, seed=seed), n_steps=n_steps, track=track)
+    fit(step, PairSampler(pairs, n_pairs=config.n_pairs, seed=seed), n_steps=n_steps)
     return step.mask.detach()[tie]
 
 

@@ -13,10 +13,10 @@ from torch import Tensor
 from sparse_circuits.circuits.branch import row_lengths
 from sparse_circuits.circuits.edges import Edge
 from sparse_circuits.circuits.margin import PAIRS_AT_ONCE, chunk_margins, chunks, residual_streams, site_before
-from sparse_circuits.circuits.side_by_side import side_by_side
+from sparse_circuits.circuits.side_by_side import Workers, side_by_side
 from sparse_circuits.circuits.subgraph import Subgraph
 from sparse_circuits.model import Node
-from sparse_circuits.tasks import PairBatch, task_losses
+from sparse_circuits.tasks import task_losses
 from sparse_circuits.tasks.calibrate import Calibration
 
 if TYPE_CHECKING:
@@ -27,17 +27,84 @@ FEW = PAIRS_AT_ONCE // 2
 """Pairs that run together first."""
 
 
-class Measured(NamedTuple):
-    """What a run loses."""
+class Trial(NamedTuple):
+    """A run of a subgraph, in parts."""
 
-    loss: float
-    """In the mean over all prompts, or as much of it as is more than the target."""
-    of_chunks: list[float]
-    """What those that have run come to in this mean."""
+    subgraph: Subgraph
+    run: int
+    taken: tuple[float, ...]
+    """What every part is taken to come to in the mean over all prompts until it has run."""
+    of_parts: tuple[float, ...]
+    """What those that have run come to."""
+    target_loss: float
+
+    @property
+    def loss(self) -> float:
+        """In the mean over all prompts, or as much of it as is more than the target."""
+        return sum(self.of_parts) + sum(self.taken[len(self.of_parts) :])
+
+    @property
+    def is_settled(self) -> bool:
+        """Whether nothing is left to run, or what has run is enough for a miss."""
+        return len(self.of_parts) == len(self.taken) or (len(self.of_parts) > 0 and self.loss > self.target_loss)
+
+
+class Reruns:
+    """Runs subgraphs that differ in a few pieces from one that has run: all before these is taken from there.
+
+    Args:
+        search: whose runs.
+        base: the subgraph that has run.
+        calibration: of the margins.
+    """
+
+    @torch.no_grad()
+    def __init__(self, search: Search, base: Subgraph, calibration: Calibration) -> None:
+        self.model, self.calibration, self.pieces, self.runs = search.model, calibration, set(base.pieces()), search.runs()
+        self.batch = search.pairs.validation
+        losses = [task_losses(calibration(margin)) for margin in search.margins(base)]
+        self.hardest_first = sorted(range(len(losses)), key=lambda run: -losses[run].sum())
+        self.chunks = [list(chunks(self.batch, self._pairs_hardest_first(each))) for each in losses]
+        self.of_parts = [
+            tuple(self._share(of_prompts.unflatten(0, (2, -1))[:, chunk.numbers]) for chunk in some)
+            for of_prompts, some in zip(losses, self.chunks, strict=True)
+        ]
+        self.streams = [
+            list(side_by_side(partial(residual_streams, search.model, taps=taps_of(base)), some, device=search.device))
+            for taps_of, some in zip(self.runs, self.chunks, strict=True)
+        ]
+        self.sites = list(self.streams[0][0])
+
+    def __call__(self, trial: Trial) -> tuple[float, ...]:
+        """Run the trial until it is settled and return what the parts that have run come to."""
+        site, taps = self._first_difference(trial.subgraph), self.runs[trial.run](trial.subgraph)
+        while not trial.is_settled:
+            number = len(trial.of_parts)
+            start = self.streams[trial.run][number][site]
+            margin = chunk_margins(self.model, self.chunks[trial.run][number], taps=taps, start=start)
+            trial = trial._replace(of_parts=(*trial.of_parts, self._share(task_losses(self.calibration(margin)))))
+        return trial.of_parts
+
+    def _pairs_hardest_first(self, losses: Float[Tensor, " n_prompts"]) -> Iterator[Int[Tensor, " n_rows"]]:
+        """Yield which pairs run together: first few, which is often enough, then as many as are fastest."""
+        of_pairs = losses.unflatten(0, (2, -1)).sum(0)
+        order = (of_pairs / row_lengths(self.batch)).argsort(descending=True, stable=True)
+        few, rest = order[: 2 * FEW].split(FEW), order[2 * FEW :].split(PAIRS_AT_ONCE)
+        yield from (some for some in (*few, *rest) if len(some))
+
+    def _share(self, losses: Tensor) -> float:
+        """Return what some prompts' losses come to in the mean over all."""
+        return losses.double().sum().item() / len(self.batch.last)
+
+    def _first_difference(self, subgraph: Subgraph) -> str:
+        """Return the residual site before the first sublayer in which the subgraph is another."""
+        changed = self.pieces.symmetric_difference(subgraph.pieces())
+        sites = (piece.target.site if isinstance(piece, Edge) else piece.site for piece in changed)
+        return min((site_before(site, self.sites) for site in sites), key=self.sites.index, default=self.sites[-1])
 
 
 class Nearby:
-    """Judges subgraphs that differ in a few pieces from one that has run: all before these is taken from there.
+    """Judges subgraphs that differ in a few pieces from one that has run.
 
     No loss of a prompt is below 0, so that some prompts of one run can prove that it misses the target: the run that is closest
     to missing comes first, in every run the pairs of most loss for their length, and what the proof does not need is spared.
@@ -45,52 +112,32 @@ class Nearby:
     there.
     """
 
-    @torch.no_grad()
     def __init__(self, search: Search, base: Subgraph, calibration: Calibration) -> None:
-        self.search, self.calibration, self.pieces = search, calibration, set(base.pieces())
-        losses = [task_losses(calibration(margin)) for margin in search.margins(base)]
-        self.runs = sorted(range(len(losses)), key=lambda run: -losses[run].sum())
-        self.chunks = [list(chunks(self._batch, self._hardest_first(each))) for each in losses]
-        self.before = [
-            [self._share(of_prompts.unflatten(0, (2, -1))[:, chunk.numbers]) for chunk in some]
-            for of_prompts, some in zip(losses, self.chunks, strict=True)
-        ]
-        self.streams = [
-            list(side_by_side(partial(residual_streams, search.model, taps=taps_of(base)), some, device=search.device))
-            for taps_of, some in zip(search.runs(), self.chunks, strict=True)
-        ]
-        self.sites = list(self.streams[0][0])
-        self.measured: dict[tuple[frozenset[Node | Edge], int], list[float]] = {}
-
-    def _hardest_first(self, losses: Float[Tensor, " n_prompts"]) -> Iterator[Int[Tensor, " n_rows"]]:
-        """Yield which pairs run together: first few, which is often enough, then as many as are fastest."""
-        of_pairs = losses.unflatten(0, (2, -1)).sum(0)
-        order = (of_pairs / row_lengths(self._batch)).argsort(descending=True, stable=True)
-        few, rest = order[: 2 * FEW].split(FEW), order[2 * FEW :].split(PAIRS_AT_ONCE)
-        yield from (some for some in (*few, *rest) if len(some))
-
-    def _share(self, losses: Tensor) -> float:
-        """Return what some prompts' losses come to in the mean over all."""
-        return losses.double().sum().item() / len(self._batch.last)
+        reruns = Reruns(search, base, calibration)
+        self.search, self.runs, self.before = search, reruns.hardest_first, reruns.of_parts
+        self.workers = Workers(reruns, device=search.device)
+        self.measured: dict[tuple[frozenset[Node | Edge], int], tuple[float, ...]] = {}
 
     def losses(self, subgraphs: Sequence[Subgraph], *, proven: bool = True) -> list[float | None]:
         """Return the largest validation loss of each subgraph's runs, as clean_up.py asks for it.
 
         What the first that reaches the target loses is what others, without proof, are taken to lose from then on.
         """
-        target, (worst, *rest) = self.search.target_loss, self.runs
+        target, (worst, *others) = self.search.target_loss, self.runs
         # Most miss the target in the run that is closest to missing; of the others only the first is of use.
-        first = list(side_by_side(partial(self._measure, run=worst, proven=proven), subgraphs, device=self.search.device))
-        losses: list[float | None] = [measured.loss for measured in first]
+        first = list(self._settle([self._trial(subgraph, worst, proven=proven) for subgraph in subgraphs]))
+        losses: list[float | None] = [trial.loss for trial in first]
         for place, subgraph in enumerate(subgraphs):
-            of_chunks = {worst: first[place].of_chunks}
-            for run in rest:
+            if losses[place] > target:
+                continue
+            settled = {worst: first[place]}
+            for trial in self._settle([self._trial(subgraph, run, proven=proven) for run in others]):
+                settled[trial.run] = trial
+                losses[place] = max(losses[place], trial.loss)
                 if losses[place] > target:
                     break
-                loss, of_chunks[run] = self._measure(subgraph, run, proven=proven)
-                losses[place] = max(losses[place], loss)
-            if losses[place] <= target:
-                self.before = [of_chunks[run] for run in range(len(of_chunks))]
+            else:
+                self.before = [settled[run].of_parts for run in range(len(settled))]
                 return [*losses[: place + 1], *(loss if loss > target else None for loss in losses[place + 1 :])]
         return losses
 
@@ -98,33 +145,12 @@ class Nearby:
         """Return the largest validation loss of one subgraph's runs; where it misses the target, as much as proves it."""
         return self.losses([subgraph])[0]
 
-    def _measure(self, subgraph: Subgraph, run: int, *, proven: bool) -> Measured:
-        site, taps = self._first_difference(subgraph), self.search.runs()[run](subgraph)
+    def _trial(self, subgraph: Subgraph, run: int, *, proven: bool) -> Trial:
+        taken = (0.0,) * len(self.before[run]) if proven else self.before[run]
+        of_parts = self.measured.get((frozenset(subgraph.pieces()), run), ())
+        return Trial(subgraph, run, taken, of_parts, self.search.target_loss)
 
-        def loss_of(number: int) -> float:
-            start = self.streams[run][number][site]
-            margin = chunk_margins(self.search.model, self.chunks[run][number], taps=taps, start=start)
-            return self._share(task_losses(self.calibration(margin)))
-
-        rest = [0.0 if proven else before for before in self.before[run]]
-        of_chunks = self.measured.setdefault((frozenset(subgraph.pieces()), run), [])
-
-        def loss() -> float:
-            return sum(of_chunks) + sum(rest[len(of_chunks) :])
-
-        if not of_chunks or loss() <= self.search.target_loss:
-            for each in side_by_side(loss_of, range(len(of_chunks), len(rest)), device=self.search.device):
-                of_chunks.append(each)
-                if loss() > self.search.target_loss:
-                    break
-        return Measured(loss(), of_chunks)
-
-    @property
-    def _batch(self) -> PairBatch:
-        return self.search.pairs.validation
-
-    def _first_difference(self, subgraph: Subgraph) -> str:
-        """Return the residual site before the first sublayer in which the subgraph is another."""
-        changed = self.pieces.symmetric_difference(subgraph.pieces())
-        sites = (piece.target.site if isinstance(piece, Edge) else piece.site for piece in changed)
-        return min((site_before(site, self.sites) for site in sites), key=self.sites.index, default=self.sites[-1])
+    def _settle(self, trials: list[Trial]) -> Iterator[Trial]:
+        for trial, of_parts in zip(trials, self.workers(trials), strict=True):
+            self.measured[frozenset(trial.subgraph.pieces()), trial.run] = of_parts
+            yield trial._replace(of_parts=of_parts)

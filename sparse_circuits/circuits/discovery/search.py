@@ -36,13 +36,12 @@ from sparse_circuits.circuits.nodes import channels_of
 from sparse_circuits.circuits.norms import FrozenNorms, Norms
 from sparse_circuits.circuits.partial import draw_parts, partial_taps
 from sparse_circuits.circuits.sampler import TaskPairs
-from sparse_circuits.circuits.side_by_side import side_by_side
+from sparse_circuits.circuits.side_by_side import Workers
 from sparse_circuits.circuits.subgraph import Subgraph, subgraph_taps
 from sparse_circuits.model import Transformer
 from sparse_circuits.model.taps import Taps
 from sparse_circuits.run import Autocast
 from sparse_circuits.tasks.calibrate import Calibration
-from sparse_circuits.training.loop import Track
 
 
 class Found(NamedTuple):
@@ -58,8 +57,9 @@ class Found(NamedTuple):
 
 def learn_side_by_side(searches: Sequence[Search]) -> None:
     """Learn the node masks of several searches at once: alone, none of them keeps two cores busy."""
-    for _ in side_by_side(lambda search: search.node_mask, searches, device=searches[0].device):
-        pass
+    learned = Workers(lambda place: searches[place].node_mask.tolist(), device=searches[0].device)
+    for search, mask in zip(searches, learned(range(len(searches))), strict=True):
+        search.node_mask = torch.tensor(mask, device=search.device)
 
 
 class Search:
@@ -74,7 +74,6 @@ class Search:
         max_scale: bound of the calibration.
         seed: of masks and draws.
         autocast: for mask learning; whatever is measured is in the model's own precision.
-        track: where mask learning's metrics go.
     """
 
     def __init__(
@@ -88,13 +87,12 @@ class Search:
         max_scale: float,
         seed: int = 0,
         autocast: Autocast = nullcontext,
-        track: Track | None = None,
     ) -> None:
         self.model, self.pairs, self.config, self.seed = model, pairs, config, seed
         self.means = means.zeroed() if config.ablation is Ablation.zero else means
         self.parts = draw_parts(model, n_pairs=pairs.validation.n_pairs, seed=seed)
         self.target_loss, self.max_scale = target_loss, max_scale
-        self.autocast, self.track = autocast, track
+        self.autocast = autocast
         self._node_mask: Float[Tensor, " node"] | None = None
 
     @property
@@ -122,7 +120,7 @@ class Search:
 
     def _like(self, model: Transformer, pairs: TaskPairs, means: Means, config: MaskConfig, *, seed: int) -> Search:
         bounds = {"target_loss": self.target_loss, "max_scale": self.max_scale}
-        return Search(model, pairs, means, config, **bounds, seed=seed, autocast=self.autocast, track=self.track)
+        return Search(model, pairs, means, config, **bounds, seed=seed, autocast=self.autocast)
 
     def run(self) -> Found | None:
         """Search to the end; None where no set of nodes reaches the target."""
@@ -148,6 +146,10 @@ class Search:
         if self._node_mask is None:
             self._node_mask = self.learn_nodes()
         return self._node_mask
+
+    @node_mask.setter
+    def node_mask(self, learned: Float[Tensor, " node"]) -> None:
+        self._node_mask = learned
 
     def discretise_nodes(self, rank: Float[Tensor, " node"], *, start: int, n_below: int = N_BELOW) -> Discrete | None:
         """Return the smallest set of nodes by any ranking that reaches the target; arguments as for `discretise`."""
@@ -233,7 +235,6 @@ class Search:
             tie=tie,
             seed=self.seed,
             autocast=self.autocast,
-            track=self.track,
         )
 
     def _discretise(self, rank: Tensor, margins: Margins, *, start: int, n_below: int) -> Discrete | None:

@@ -26,7 +26,7 @@ def losses_of(search: Search, calibration: Calibration, subgraph: Subgraph) -> l
 
 
 @pytest.mark.parametrize("changes", [{}, {"norms": Norms.frozen}, {"objective": Objective.full}])
-def test_what_is_near_is_taken_up_where_it_differs_and_comes_to_the_same(changes: dict[str, object]) -> None:
+def test_what_is_near_is_taken_up_where_it_differs_and_comes_to_the_same(changes: dict[str, object], n_threads: int) -> None:
     """Every twelfth piece of a random half of a random model of two layers."""
     model = sparse_model().double()
     means = Means({s: torch.randn(site_width(CONFIG, s)).double() for s in node_sites(CONFIG)}, 1, "")
@@ -95,6 +95,7 @@ def test_of_several_the_first_that_reaches_the_target_is_measured_and_of_the_oth
 def test_a_glance_goes_by_the_latest_that_reached_the_target_and_a_proof_goes_on_from_it(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 1)  # what other processes run is not counted here
     ran = []
     monkeypatch.setattr(nearby, "chunk_margins", lambda *args, **kwargs: ran.append(1) or chunk_margins(*args, **kwargs))
     search = planted_search(MaskConfig(objective=Objective.full, norms=Norms.free), n_validation_pairs=80)

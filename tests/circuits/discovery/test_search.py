@@ -1,7 +1,7 @@
 """The search: the planted circuit is found in every setting, nothing of it can go, and a cheat passes `full` alone."""
 
 import dataclasses
-from threading import Barrier
+from multiprocessing import get_context
 
 import pytest
 import torch
@@ -177,8 +177,8 @@ def test_another_target_is_aimed_at_with_the_mask_that_was_learned(monkeypatch: 
 
 
 def test_searches_learn_at_the_same_time_and_what_each_would_by_itself(monkeypatch: pytest.MonkeyPatch) -> None:
-    """No thread passes before another has come: what lets in one at a time breaks the barrier."""
-    both, learn = Barrier(2, timeout=60), Search.learn_nodes
+    """None passes before another has come: what lets in one at a time breaks the barrier."""
+    both, learn = get_context("fork").Barrier(2, timeout=60), Search.learn_nodes
 
     def together(search: Search) -> torch.Tensor:
         both.wait()
