@@ -63,7 +63,7 @@ class Workers(Generic[Item, Result]):
         self._pool: ProcessPoolExecutor | None = None
 
     def __call__(self, items: Iterable[Item]) -> Iterator[Result]:
-        """Yield the results in the order of the items, no more begun than there are cores."""
+        """Yield the results in the order of the items, a few more begun than there are cores, so that none of them waits."""
         n_cores = torch.get_num_threads()
         if self._device.type != "cpu" or n_cores == 1 or not _can_fork():
             yield from side_by_side(self._function, items, device=self._device)
@@ -71,7 +71,7 @@ class Workers(Generic[Item, Result]):
         if self._pool is None:
             # Forked, it hands the function on as it is: nothing of it is copied.
             self._pool = ProcessPoolExecutor(n_cores, get_context("fork"), _begin, (self._function,))
-        yield from _in_order(self._pool, _call, items, n_at_once=n_cores)
+        yield from _in_order(self._pool, _call, items, n_at_once=2 * n_cores)
 
 
 def _can_fork() -> bool:
@@ -87,7 +87,10 @@ def _in_order(pool: Executor, function: Callable[[Item], Result], items: Iterabl
             yield begun.popleft().result()
             begun.extend(pool.submit(function, item) for item in islice(rest, 1))
     finally:
-        wait(begun)
+        for future in begun:
+            future.cancel()
+        if isinstance(pool, ThreadPoolExecutor):  # they run in this process, which must not go on as if they did not
+            wait(begun)
 
 
 @cache

@@ -10,8 +10,9 @@ above the target.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Sequence
 from functools import partial
+from itertools import tee
 from math import inf
 from typing import NamedTuple, Protocol
 
@@ -29,13 +30,13 @@ N_AT_ONCE = 2
 class Losses(Protocol):
     """Measures subgraphs that differ little from one that has run."""
 
-    def __call__(self, subgraphs: Sequence[Subgraph], *, proven: bool = True) -> list[float | None]:
-        """Return the largest validation loss of each subgraph's runs, in nats; where it misses the target, as much as shows it.
+    def __call__(self, windows: Iterable[Sequence[Subgraph]], *, proven: bool = True) -> Iterator[list[float | None]]:
+        """Yield the largest validation loss of each subgraph's runs, in nats; where it misses the target, as much as shows it.
 
-        Behind the first that reaches the target, None for those that are not known to miss it.
+        Behind a window's first that reaches the target, None for those that are not known to miss it.
 
         Args:
-            subgraphs: to measure.
+            windows: subgraphs to measure; later ones may be begun before what was found in earlier ones is asked for.
             proven: whether a miss is proven, or prompts that have not run are taken to be as they were.
         """
         ...
@@ -70,23 +71,50 @@ def clean_up(subgraph: Subgraph, near: Callable[[Subgraph], Losses], *, target_l
 
 def _round(
     subgraph: Subgraph,
-    losses_of: Callable[[Sequence[Subgraph]], list[float | None]],
+    losses_of: Callable[[Iterable[Sequence[Subgraph]]], Iterator[list[float | None]]],
     measured: dict[frozenset[Piece], float],
     *,
     target_loss: float,
 ) -> Subgraph:
     """Try every piece that has not been tried since the last one went; add what was measured."""
-    untried = [piece for piece in from_the_answer_back(subgraph) if _left(subgraph.without(piece)) not in measured]
-    while untried:
-        window, untried = untried[:N_AT_ONCE], untried[N_AT_ONCE:]
-        # Not what went with another; once where two leave the same.
-        trials = {_left(part): (piece, part) for piece in window if (part := subgraph.without(piece)) != subgraph}
-        trials = {left: trial for left, trial in trials.items() if left not in measured}
-        losses = losses_of([part for _, part in trials.values()])
-        measured |= {left: loss for left, loss in zip(trials, losses, strict=True) if loss is not None}
-        subgraph = next((part for left, (_, part) in trials.items() if measured.get(left, inf) <= target_loss), subgraph)
-        untried = [piece for left, (piece, _) in trials.items() if left not in measured] + untried
+    pieces = [piece for piece in from_the_answer_back(subgraph) if _left(subgraph.without(piece)) not in measured]
+    while pieces:
+        windows, ahead = tee(_windows(subgraph, pieces, measured))
+        of_windows = losses_of([removal.part for removal in window.removals] for window in ahead)
+        for (removals, rest), losses in zip(windows, of_windows, strict=True):
+            measured |= {removal.left: loss for removal, loss in zip(removals, losses, strict=True) if loss is not None}
+            if fit := [removal.part for removal in removals if measured.get(removal.left, inf) <= target_loss]:
+                subgraph, pieces = fit[0], [removal.piece for removal in removals if removal.left not in measured] + rest
+                break
+        else:
+            break
     return subgraph
+
+
+class Removal(NamedTuple):
+    """A piece that may go."""
+
+    piece: Piece
+    part: Subgraph
+    """Without it."""
+    left: frozenset[Piece]
+    """In this part."""
+
+
+class Window(NamedTuple):
+    """What is tried side by side."""
+
+    removals: list[Removal]
+    rest: list[Piece]
+    """Behind them."""
+
+
+def _windows(subgraph: Subgraph, pieces: list[Piece], measured: Container[frozenset[Piece]]) -> Iterator[Window]:
+    """Yield what to try: not what went with another; once where two leave the same."""
+    for start in range(0, len(pieces), N_AT_ONCE):
+        some, rest = pieces[start : start + N_AT_ONCE], pieces[start + N_AT_ONCE :]
+        parts = {_left(part): (piece, part) for piece in some if (part := subgraph.without(piece)) != subgraph}
+        yield Window([Removal(piece, part, left) for left, (piece, part) in parts.items() if left not in measured], rest)
 
 
 def _left(subgraph: Subgraph) -> frozenset[Piece]:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
+from itertools import islice, tee
 from typing import TYPE_CHECKING, NamedTuple
 
 import torch
@@ -118,39 +119,44 @@ class Nearby:
         self.workers = Workers(reruns, device=search.device)
         self.measured: dict[tuple[frozenset[Node | Edge], int], tuple[float, ...]] = {}
 
-    def losses(self, subgraphs: Sequence[Subgraph], *, proven: bool = True) -> list[float | None]:
-        """Return the largest validation loss of each subgraph's runs, as clean_up.py asks for it.
+    def losses(self, windows: Iterable[Sequence[Subgraph]], *, proven: bool = True) -> Iterator[list[float | None]]:
+        """Yield the largest validation loss of each subgraph's runs, as clean_up.py asks for it.
 
         What the first that reaches the target loses is what others, without proof, are taken to lose from then on.
         """
         target, (worst, *others) = self.search.target_loss, self.runs
+        windows, ahead = tee(windows)
         # Most miss the target in the run that is closest to missing; of the others only the first is of use.
-        first = list(self._settle([self._trial(subgraph, worst, proven=proven) for subgraph in subgraphs]))
-        losses: list[float | None] = [trial.loss for trial in first]
-        for place, subgraph in enumerate(subgraphs):
-            if losses[place] > target:
-                continue
-            settled = {worst: first[place]}
-            for trial in self._settle([self._trial(subgraph, run, proven=proven) for run in others]):
-                settled[trial.run] = trial
-                losses[place] = max(losses[place], trial.loss)
-                if losses[place] > target:
-                    break
-            else:
-                self.before = [settled[run].of_parts for run in range(len(settled))]
-                return [*losses[: place + 1], *(loss if loss > target else None for loss in losses[place + 1 :])]
-        return losses
+        in_worst = self._settle(self._trial(subgraph, worst, proven=proven) for window in ahead for subgraph in window)
+        for window in windows:
+            first = list(islice(in_worst, len(window)))
+            losses: list[float | None] = [trial.loss for trial in first]
+            for place, trial in enumerate(first):
+                if trial.loss <= target:
+                    settled = {worst: trial}
+                    for other in self._settle(self._trial(trial.subgraph, run, proven=proven) for run in others):
+                        settled[other.run] = other
+                        losses[place] = max(losses[place], other.loss)
+                        if other.loss > target:
+                            break
+                    else:
+                        self.before = [settled[run].of_parts for run in range(len(settled))]
+                        losses[place + 1 :] = [loss if loss > target else None for loss in losses[place + 1 :]]
+                        break
+            yield losses
 
     def loss(self, subgraph: Subgraph) -> float:
         """Return the largest validation loss of one subgraph's runs; where it misses the target, as much as proves it."""
-        return self.losses([subgraph])[0]
+        ((loss,),) = self.losses([[subgraph]])
+        return loss
 
     def _trial(self, subgraph: Subgraph, run: int, *, proven: bool) -> Trial:
         taken = (0.0,) * len(self.before[run]) if proven else self.before[run]
         of_parts = self.measured.get((frozenset(subgraph.pieces()), run), ())
         return Trial(subgraph, run, taken, of_parts, self.search.target_loss)
 
-    def _settle(self, trials: list[Trial]) -> Iterator[Trial]:
-        for trial, of_parts in zip(trials, self.workers(trials), strict=True):
+    def _settle(self, trials: Iterable[Trial]) -> Iterator[Trial]:
+        trials, ahead = tee(trials)
+        for trial, of_parts in zip(trials, self.workers(ahead), strict=True):
             self.measured[frozenset(trial.subgraph.pieces()), trial.run] = of_parts
             yield trial._replace(of_parts=of_parts)

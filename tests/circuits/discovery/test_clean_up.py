@@ -1,7 +1,8 @@
 """Clean-up: whatever the loss, it ends in a circuit in which every piece is needed, and says what each is worth."""
 
-from collections.abc import Callable, Sequence
-from itertools import pairwise
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import islice, pairwise
 from zlib import crc32
 
 from hypothesis import given
@@ -28,15 +29,25 @@ PIECES = list(WHOLE.pieces())
 LossOfPieces = Callable[[frozenset], float]
 
 
+def begun_ahead(windows: Iterable[Sequence[Subgraph]], n_ahead: int = 3) -> Iterator[Sequence[Subgraph]]:
+    """Yield windows, later ones asked for before what was found in earlier ones is known."""
+    windows, begun = iter(windows), deque()
+    begun.extend(islice(windows, n_ahead))
+    while begun:
+        yield begun.popleft()
+        begun.extend(islice(windows, 1))
+
+
 def cleaned(
     loss_of: LossOfPieces, target_loss: float, subgraph: Subgraph = WHOLE, glance: LossOfPieces | None = None
 ) -> Cleaned:
     def near(base: Subgraph) -> Losses:
-        def losses(parts: Sequence[Subgraph], *, proven: bool = True) -> list[float | None]:
-            assert all(set(part.pieces()) < set(base.pieces()) for part in parts)
-            found = [(loss_of if proven or glance is None else glance)(frozenset(part.pieces())) for part in parts]
-            first = next((place for place, loss in enumerate(found) if loss <= target_loss), len(found))
-            return [loss if place <= first or loss > target_loss else None for place, loss in enumerate(found)]
+        def losses(windows: Iterable[Sequence[Subgraph]], *, proven: bool = True) -> Iterator[list[float | None]]:
+            for parts in begun_ahead(windows):
+                assert all(set(part.pieces()) < set(base.pieces()) for part in parts)
+                found = [(loss_of if proven or glance is None else glance)(frozenset(part.pieces())) for part in parts]
+                first = next((place for place, loss in enumerate(found) if loss <= target_loss), len(found))
+                yield [loss if place <= first or loss > target_loss else None for place, loss in enumerate(found)]
 
         return losses
 

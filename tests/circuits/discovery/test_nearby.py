@@ -71,9 +71,9 @@ def test_without_proof_a_miss_shows_on_the_first_pairs_of_the_worst_run() -> Non
     rest = before[order[FEW:]].sum().item()
     at_first = after[order[:FEW]].sum().item() + rest
     search.target_loss = at_first - 1e-3
-    assert near.losses([smaller], proven=False)[0] == pytest.approx(at_first, abs=1e-6) and rest > 0.1
+    assert next(near.losses([[smaller]], proven=False))[0] == pytest.approx(at_first, abs=1e-6) and rest > 0.1
     search.target_loss = 100.0
-    assert near.losses([smaller], proven=False)[0] == pytest.approx(near.loss(smaller), abs=1e-6)
+    assert next(near.losses([[smaller]], proven=False))[0] == pytest.approx(near.loss(smaller), abs=1e-6)
 
 
 def test_of_several_the_first_that_reaches_the_target_is_measured_and_of_the_others_what_misses_it() -> None:
@@ -87,7 +87,7 @@ def test_of_several_the_first_that_reaches_the_target_is_measured_and_of_the_oth
     worst, good, also_good = order[0], *order[-2:]
     search.target_loss = losses[good] + 1e-6
     several = [parts[place] for place in (worst, good, worst, also_good)]
-    missed, reached, missed_again, unknown = near.losses(several)
+    missed, reached, missed_again, unknown = next(near.losses([several]))
     assert missed == missed_again > search.target_loss > reached == pytest.approx(losses[good], abs=1e-6)
     assert unknown is None
 
@@ -103,7 +103,7 @@ def test_a_glance_goes_by_the_latest_that_reached_the_target_and_a_proof_goes_on
     smaller = whole.without(next(whole.pieces()))
     near, fresh = (Nearby(search, whole, Calibration()) for _ in range(2))
     search.target_loss = 100.0
-    exact = near.losses([smaller], proven=False)[0]
+    exact = next(near.losses([[smaller]], proven=False))[0]
     base = sum(fresh.before[0])
     assert base + 0.1 < exact == pytest.approx(sum(near.before[0]), abs=1e-6)
     first, second, *_ = near.before[0]
@@ -112,7 +112,7 @@ def test_a_glance_goes_by_the_latest_that_reached_the_target_and_a_proof_goes_on
 
     def n_run(of: Nearby, *, proven: bool) -> int:
         ran.clear()
-        assert search.target_loss < of.losses([smaller], proven=proven)[0] < exact + 1e-6
+        assert search.target_loss < next(of.losses([[smaller]], proven=proven))[0] < exact + 1e-6
         return len(ran)
 
     another = Nearby(search, whole, Calibration())
