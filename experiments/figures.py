@@ -11,6 +11,7 @@ from pathlib import Path
 from statistics import fmean, geometric_mean
 from typing import Any
 
+from matplotlib import rcParams
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
@@ -107,6 +108,7 @@ def figure_34(axes: Axes, rows: Rows) -> None:
 def main() -> None:
     """Draw every figure whose cells are there."""
     FIGURES.mkdir(exist_ok=True)
+    rcParams["svg.hashsalt"] = "the same cells, the same file"
     drawings = {"sizes": [figure_2, figure_31], "grid": [figure_3, figure_10], "measures": [figure_32, figure_34]}
     for study, draws in drawings.items():
         rows = Cells(RESULTS / f"{study}.jsonl").rows
@@ -114,7 +116,7 @@ def main() -> None:
             figure = Figure(figsize=(5, 3.6), layout="constrained")
             draw(figure.subplots(), rows)
             path = FIGURES / f"{draw.__name__}.svg"
-            figure.savefig(path)
+            figure.savefig(path, metadata={"Date": None})
             print(path)
 
 
