@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor, wait
 from functools import cache
 from itertools import islice
-from multiprocessing import get_context
+from multiprocessing import current_process, get_context
 from typing import Generic, TypeVar
 
 import torch
@@ -75,8 +75,11 @@ class Workers(Generic[Item, Result]):
 
 
 def _can_fork() -> bool:
-    """Return whether forked processes can compute here: autograd refuses to where there is a GPU, even if it is not used."""
-    return sys.platform == "linux" and not torch.accelerator.is_available()
+    """Return whether forked processes can compute here: autograd refuses to where there is a GPU, even if it is not used.
+
+    A daemon, such as a process of multiprocessing.Pool, must not have any.
+    """
+    return sys.platform == "linux" and not torch.accelerator.is_available() and not current_process().daemon
 
 
 def _in_order(pool: Executor, function: Callable[[Item], Result], items: Iterable[Item], *, n_at_once: int) -> Iterator[Result]:

@@ -4,6 +4,7 @@ import os
 import sys
 import threading
 import time
+from collections.abc import Callable
 from multiprocessing import get_context
 
 import pytest
@@ -12,6 +13,15 @@ import torch
 from sparse_circuits.circuits.side_by_side import Workers, side_by_side
 
 CPU = torch.device("cpu")
+
+
+def exit_code(work: Callable[[], None], *, daemon: bool = False) -> int:
+    """Return how a forked process ends that does this work."""
+    child = get_context("fork").Process(target=work, daemon=daemon)
+    child.start()
+    child.join(60)
+    child.kill()
+    return child.exitcode
 
 
 def test_results_come_in_order_without_gradients_each_on_one_thread(n_threads: int) -> None:
@@ -54,11 +64,7 @@ def test_a_forked_process_has_threads_of_its_own(n_threads: int) -> None:
         assert list(side_by_side(lambda item: -item, range(4), device=CPU)) == [0, -1, -2, -3]
 
     work()
-    child = get_context("fork").Process(target=work)
-    child.start()
-    child.join(60)
-    child.kill()
-    assert child.exitcode == 0
+    assert exit_code(work) == 0
 
 
 def test_workers_are_processes_that_stay_and_hold_what_was_there_when_they_began(n_threads: int) -> None:
@@ -89,6 +95,14 @@ def test_workers_learn_where_this_process_has_learned(n_threads: int) -> None:
         return torch.autograd.grad((item * weight).sum(), [weight])[0].tolist()
 
     assert list(Workers(gradient, device=CPU)(range(3))) == [[item] * 3 for item in range(3)]
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this system")
+def test_a_daemon_which_may_not_have_processes_works_with_threads(n_threads: int) -> None:
+    def work() -> None:
+        assert list(Workers(lambda item: -item, device=CPU)(range(4))) == [0, -1, -2, -3]
+
+    assert exit_code(work, daemon=True) == 0
 
 
 def test_a_workers_error_is_the_callers(n_threads: int) -> None:
