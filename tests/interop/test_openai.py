@@ -166,6 +166,7 @@ def test_mutations_of_a_valid_file_end_in_refusals_or_change_numbers_alone(tmp_p
             n_refused += 1
         else:  # a flipped bit of a number, or of what the archive's reader does not look at
             assert {name: p.shape for name, p in imported.model.named_parameters()} == shapes
+    print(f"of 500 mutations {n_refused} refused, in the others a number changed at most")
     assert n_refused > 400
 
 

@@ -183,6 +183,7 @@ def test_mutations_of_a_circuit_end_in_refusals(viz: dict[str, Any], model: Tran
             read_viz_data(path, model.config)
         except UserError:
             n_refused += 1
+    print(f"of 500 mutations {n_refused} refused, in the others a number changed at most")
     assert n_refused > 250
 
 
