@@ -51,7 +51,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"sparse-circuits: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt as error:
-        print(f"sparse-circuits: {error or 'interrupted'}; go on with resume=true", file=sys.stderr)
+        print(f"sparse-circuits: {str(error) or 'interrupted'}", file=sys.stderr)
         return 130
 
 

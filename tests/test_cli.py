@@ -45,3 +45,14 @@ def test_a_mistake_exits_with_two_and_one_sentence(
     assert says in said
     assert said.startswith("sparse-circuits: ")
     assert said.count("\n") == 1
+
+
+def test_an_interruption_exits_with_130_and_says_so(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setitem(DO, "report", interrupt)
+    assert cli.main(["report"]) == 130
+    assert capsys.readouterr().err == "sparse-circuits: interrupted\n"

@@ -15,6 +15,7 @@ from functools import cache
 from itertools import islice
 from multiprocessing import current_process, get_context
 from typing import Generic, TypeVar
+from weakref import finalize
 
 import torch
 
@@ -56,14 +57,15 @@ class Workers(Generic[Item, Result]):
     Args:
         function: as for `side_by_side`; what it is called with and what it returns is pickled.
         device: where it computes.
+        n_ahead: how many more to begin than there are cores, so that after short work none of them waits for the next.
     """
 
-    def __init__(self, function: Callable[[Item], Result], *, device: torch.device) -> None:
-        self._function, self._device = torch.no_grad()(function), device
+    def __init__(self, function: Callable[[Item], Result], *, device: torch.device, n_ahead: int = 0) -> None:
+        self._function, self._device, self._n_ahead = torch.no_grad()(function), device, n_ahead
         self._pool: ProcessPoolExecutor | None = None
 
     def __call__(self, items: Iterable[Item]) -> Iterator[Result]:
-        """Yield the results in the order of the items, a few more begun than there are cores, so that none of them waits."""
+        """Yield the results in the order of the items."""
         n_cores = torch.get_num_threads()
         if self._device.type != "cpu" or n_cores == 1 or not _can_fork():
             yield from side_by_side(self._function, items, device=self._device)
@@ -71,7 +73,8 @@ class Workers(Generic[Item, Result]):
         if self._pool is None:
             # Forked, it hands the function on as it is: nothing of it is copied.
             self._pool = ProcessPoolExecutor(n_cores, get_context("fork"), _begin, (self._function,))
-        yield from _in_order(self._pool, _call, items, n_at_once=2 * n_cores)
+            finalize(self, self._pool.shutdown, wait=False, cancel_futures=True)
+        yield from _in_order(self._pool, _call, items, n_at_once=n_cores + self._n_ahead)
 
 
 def _can_fork() -> bool:

@@ -95,7 +95,8 @@ def fit(
             if checkpoints and (done == n_steps or stopped() or checkpoints.due(done)):
                 checkpoints.save(step, batches, done=done)
             if stopped() and done < n_steps:
-                raise Interrupted(f"stopped after step {done} of {n_steps}")
+                remedy = "; go on with resume=true" if checkpoints else ""
+                raise Interrupted(f"stopped after step {done} of {n_steps}{remedy}")
 
 
 @contextmanager

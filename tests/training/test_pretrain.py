@@ -87,7 +87,7 @@ def test_interrupted_anywhere_it_resumes_to_the_same_bits(config: TrainConfig, t
     for number in (3, 11, 18):
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(PretrainStep, "__call__", terminated_at(number))
-            with pytest.raises(Interrupted):
+            with pytest.raises(Interrupted, match=f"after step {number + 1} of 24; go on with resume=true"):
                 pretrain(config, broken, resume=True)
     pretrain(config, broken, resume=True)
     assert same(weights(whole), weights(broken))

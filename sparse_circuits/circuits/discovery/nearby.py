@@ -116,7 +116,7 @@ class Nearby:
     def __init__(self, search: Search, base: Subgraph, calibration: Calibration) -> None:
         reruns = Reruns(search, base, calibration)
         self.search, self.runs, self.before = search, reruns.hardest_first, reruns.of_parts
-        self.workers = Workers(reruns, device=search.device)
+        self.workers = Workers(reruns, device=search.device, n_ahead=2)
         self.measured: dict[tuple[frozenset[Node | Edge], int], tuple[float, ...]] = {}
 
     def losses(self, windows: Iterable[Sequence[Subgraph]], *, proven: bool = True) -> Iterator[list[float | None]]:
