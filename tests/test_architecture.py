@@ -92,12 +92,17 @@ def test_third_parties_enter_by_one_gate(gate: tuple[str, str]) -> None:
             assert package not in {name.split(".")[0] for name in names}, file
 
 
-def test_importing_the_package_and_its_help_imports_nothing_heavy() -> None:
-    code = (
-        "import sys, sparse_circuits.cli as c; c.main(['--help']); print(sorted({'torch', 'hydra', 'rich'} & set(sys.modules)))"
-    )
+@pytest.mark.parametrize(
+    ("work", "heavy"),
+    [
+        ("sparse_circuits.cli.main(['--help'])", "torch hydra rich"),
+        ("import sparse_circuits.walk.verbs, sparse_circuits.conf", "sklearn scipy matplotlib transformers datasets optuna"),
+    ],
+)
+def test_what_is_heavy_is_imported_where_it_is_needed(work: str, heavy: str) -> None:
+    code = f"import sys, sparse_circuits.cli; {work}; print(sorted(set({heavy.split()}) & set(sys.modules)))"
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
-    assert out.strip().endswith("[]")
+    assert out.strip().endswith("[]"), out
 
 
 def test_a_bare_import_of_kernels_finds_no_package_of_ours() -> None:

@@ -108,7 +108,7 @@ def _deviation(model: Transformer, link: Link, cut: Cut, seen: Seen, stand_in: S
     value = seen.values[link.source]
     other = stand_in(link.source, value)
     if not _through_heads(link):
-        return value[..., cut.sources] - other[..., cut.sources]
+        return value.index_select(-1, cut.sources) - other.index_select(-1, cut.sources)
     q, k = (seen.values[site] for site in _sites_before(link)[1:])
     attention = model.layers[int(link.source.split(".")[0])].attn
     return attention.attend(q, k, value - other, channels=cut.sources, at_ends=n_pos < q.shape[1])

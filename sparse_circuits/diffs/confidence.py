@@ -18,9 +18,6 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from jaxtyping import Bool, Float
-from scipy.special import expit
-from sklearn.linear_model import LogisticRegression
-from sklearn.preprocessing import StandardScaler
 
 from sparse_circuits.diffs.ask import ask
 from sparse_circuits.diffs.weight_diff import LowRank, WeightDiff, Whole
@@ -99,7 +96,7 @@ class Confidence(NamedTuple):
 
     def __call__(self, asked: Sequence[Signs]) -> Float[np.ndarray, " n"]:
         """Return the probability that each answer is right."""
-        return expit(_features(asked) @ np.array(self.weights) + self.bias)
+        return 1 / (1 + np.exp(-(_features(asked) @ np.array(self.weights) + self.bias)))
 
 
 def learn_confidence(known: Sequence[Signs], is_right: Sequence[bool]) -> Confidence:
@@ -114,6 +111,9 @@ def learn_confidence(known: Sequence[Signs], is_right: Sequence[bool]) -> Confid
     """
     if len(set(is_right)) < 2:
         raise UserError("Confidence is learned from right and from wrong answers: give finetunes of both.")
+    from sklearn.linear_model import LogisticRegression  # takes a while to import, and only learning needs it
+    from sklearn.preprocessing import StandardScaler
+
     scaler = StandardScaler().fit(_features(known))
     fitted = LogisticRegression().fit(scaler.transform(_features(known)), list(is_right))
     weights = fitted.coef_[0] / scaler.scale_

@@ -7,8 +7,6 @@ from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Float
-from sklearn.decomposition import PCA
-from sklearn.manifold import TSNE
 
 from sparse_circuits.diffs.pool import Pool, cosine_distances
 from sparse_circuits.errors import UserError
@@ -37,6 +35,9 @@ def place(pool: Pool, *, seed: int = 0) -> Maps:
     """
     if len(pool.names) < 4:
         raise UserError(f"The pool has {len(pool.names)} finetunes: a map needs four.")
+    from sklearn.decomposition import PCA  # takes a while to import, and only maps need it
+    from sklearn.manifold import TSNE
+
     distances = cosine_distances(pool.vectors)
     unit = (pool.vectors / pool.vectors.norm(dim=1, keepdim=True)).numpy()
     components = PCA(2, random_state=seed).fit(unit)

@@ -20,7 +20,6 @@ from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Float
-from sklearn.feature_extraction.text import TfidfVectorizer
 
 from sparse_circuits.errors import UserError
 
@@ -60,6 +59,8 @@ def by_words(guesses: Sequence[str], truths: Sequence[str]) -> list[Graded]:
     _check(guesses, truths)
     if not guesses:
         return []
+    from sklearn.feature_extraction.text import TfidfVectorizer  # takes a while to import, and only judges need it
+
     texts = [_plain(text) or "nothing" for text in (*guesses, *truths)]
     vectors = TfidfVectorizer(analyzer="char_wb", ngram_range=(2, 4)).fit_transform(texts)
     cosines = np.asarray(vectors[: len(guesses)].multiply(vectors[len(guesses) :]).sum(1)).ravel()

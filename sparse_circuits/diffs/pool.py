@@ -18,7 +18,6 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from jaxtyping import Float
-from sklearn.metrics import silhouette_samples
 from torch import Tensor
 
 from sparse_circuits.errors import UserError
@@ -57,6 +56,8 @@ def clustering(vectors: Float[Tensor, "n_models width"], labels: Sequence[str], 
     own = np.array([labels[number] for number in kept])
     if len(set(own)) < 2:
         raise UserError("Clusters need two domains of two finetunes each at least: give more finetunes, or other labels.")
+    from sklearn.metrics import silhouette_samples  # takes a while to import, and only pools need it
+
     distances = cosine_distances(vectors[kept])
     rng = np.random.default_rng(seed)
     each = silhouette_samples(distances, own, metric="precomputed")
