@@ -11,6 +11,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from fnmatch import fnmatchcase
+from functools import cache
 from typing import NamedTuple, Protocol, runtime_checkable
 
 from sparse_circuits.errors import UserError, nearest
@@ -101,9 +102,10 @@ def check_start(site: str, config: Layered) -> None:
         )
 
 
-def links(config: ModelConfig) -> list[Link]:
+@cache
+def links(config: ModelConfig) -> tuple[Link, ...]:
     """Return every pair of node sites that a weight matrix joins."""
-    return [Link(f"{layer}.{a}", f"{layer}.{b}") for layer in range(config.n_layers) for a, b in _LINKED_KINDS]
+    return tuple(Link(f"{layer}.{a}", f"{layer}.{b}") for layer in range(config.n_layers) for a, b in _LINKED_KINDS)
 
 
 def site_width(config: ModelConfig, site: str) -> int:
