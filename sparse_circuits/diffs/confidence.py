@@ -96,7 +96,7 @@ class Confidence(NamedTuple):
 
     def __call__(self, asked: Sequence[Signs]) -> Float[np.ndarray, " n"]:
         """Return the probability that each answer is right."""
-        return 1 / (1 + np.exp(-(_features(asked) @ np.array(self.weights) + self.bias)))
+        return torch.from_numpy(_features(asked) @ np.array(self.weights) + self.bias).sigmoid().numpy()
 
 
 def learn_confidence(known: Sequence[Signs], is_right: Sequence[bool]) -> Confidence:
