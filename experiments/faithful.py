@@ -18,7 +18,7 @@ from typing import Any
 from experiments.cells import Cells, study_parser
 from experiments.proof import known_tasks, masks_for
 from sparse_circuits.circuits import Budget, ExtractConfig, Objective, TuneConfig
-from sparse_circuits.circuits.card import SEARCHES
+from sparse_circuits.circuits.card import Control
 from sparse_circuits.circuits.discovery.search import Search
 from sparse_circuits.circuits.discovery.tune import candidates
 from sparse_circuits.circuits.evidence.controls import nonsense
@@ -63,7 +63,7 @@ def run(
     n_nodes = cells.run(partial(real_trial, real, budget=budget), kind=REAL, **key)["n_nodes"]
     searches = nonsense(real, subject.tokenizer, n_controls=1)
     for kind in kinds:
-        (search,) = searches[kind]
+        (search,) = searches[Control[kind]]
         cells.run(partial(trial, search, n_nodes, budget=budget), kind=kind, **key)
 
 
@@ -82,7 +82,8 @@ def table(rows: Sequence[dict[str, Any]]) -> str:
 def main() -> None:
     parser = study_parser(__doc__, study="faithful", objectives=list(Objective.__members__))
     parser.add_argument("--budget", default="standard", choices=Budget.__members__)
-    parser.add_argument("--kinds", nargs="+", default=list(SEARCHES), choices=SEARCHES, help="of searches that must fail")
+    kinds = list(Control.__members__)
+    parser.add_argument("--kinds", nargs="+", default=kinds, choices=kinds, help="of searches that must fail")
     options = parser.parse_args()
     study = {"checkpoint": options.checkpoint, "budget": options.budget}
     subject, cells = subject_of(DEFAULT_RUN, options.checkpoint), Cells(options.out)

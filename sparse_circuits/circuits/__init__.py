@@ -1,7 +1,7 @@
 """Circuits: the few nodes and weights that a sparse model needs for a task, and the proof that it uses them."""
 
 from sparse_circuits.circuits.ablate import Ablation
-from sparse_circuits.circuits.card import Card, Check
+from sparse_circuits.circuits.card import Card, Check, Control
 from sparse_circuits.circuits.circuit import Circuit, Prediction
 from sparse_circuits.circuits.discovery.masks import MaskConfig
 from sparse_circuits.circuits.discovery.objective import Objective
@@ -19,6 +19,7 @@ __all__ = [
     "CardConfig",
     "Check",
     "Circuit",
+    "Control",
     "Edge",
     "ExtractConfig",
     "Group",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from enum import Enum
 
 import torch
 from jaxtyping import Float
@@ -12,12 +13,13 @@ from sparse_circuits.circuits.margin import score
 from sparse_circuits.tasks import task_losses
 from sparse_circuits.tasks.bootstrap import bootstrap_interval
 
-SEARCHES = {
-    "swapped": "every prompt asked for the wrong answer",
-    "coin": "answers swapped by a coin for every family of prompts",
-    "random_weights": "the task in a model of shuffled weights",
-}
-"""Checks that search again, which takes time and may be left out, and where they search."""
+
+class Control(Enum):
+    """A check that searches again, which takes time and may be left out, and where it searches."""
+
+    swapped = "every prompt asked for the wrong answer"
+    coin = "answers swapped by a coin for every family of prompts"
+    random_weights = "the task in a model of shuffled weights"
 
 
 @dataclass(frozen=True)
@@ -114,7 +116,8 @@ class Card:
     def verdict(self) -> str:
         """One line: holds, or does not and why; and which searches that must fail were left out."""
         verdict = "holds" if self.holds else f"does not hold: {', '.join(self.failed)}"
-        left_out = [name for name in SEARCHES if name not in {check.name for check in self.checks}]
+        done = {check.name for check in self.checks}
+        left_out = [control.name for control in Control if control.name not in done]
         return f"{verdict} (not searched: {', '.join(left_out)})" if left_out else verdict
 
 

@@ -59,8 +59,8 @@ class ExtractConfig:
     """The pool that mask learning draws from."""
     n_validation_pairs: int | None = None
     """Pairs that choose sizes, calibration and clean-up; None: as many as the budget stands for."""
-    n_held_out_pairs: int = 64
-    """Pairs of the card."""
+    n_held_out_pairs: int | None = None
+    """Pairs of the card; None: as many as the budget stands for."""
     precision: Precision = Precision.auto
     """Autocast's dtype while masks are learned; everything measured is in the model's own."""
     seed: int = 0
@@ -114,11 +114,13 @@ def extract(
 def _circuits(attempts: list[Search], task: Task, tokenizer: Tokenizer, config: ExtractConfig) -> Iterator[Circuit]:
     """Yield what the searches find, with their cards: the fewest edges first, then that search again at half the target."""
     effort = EFFORT[config.tune.budget]
-    config = replace(config, card=replace(config.card, n_partial=config.card.n_partial or effort.n_partial))
+    kinds = effort.controls if config.card.controls is None else config.card.controls
+    card = replace(config.card, n_partial=config.card.n_partial or effort.n_partial, controls=list(kinds))
+    config = replace(config, card=card)
 
     @cache
     def controls(masks: MaskConfig) -> Nonsense:
-        return nonsense(attempts[0].with_masks(masks), tokenizer, n_controls=config.card.n_controls)
+        return nonsense(attempts[0].with_masks(masks), tokenizer, kinds=card.controls, n_controls=card.n_controls)
 
     if len(attempts) == 1:  # of several, few come to their controls
         (only,) = attempts
@@ -128,14 +130,15 @@ def _circuits(attempts: list[Search], task: Task, tokenizer: Tokenizer, config: 
         runs = [(attempt, found) for attempt in attempts if (found := attempt.run())]
         runs.sort(key=lambda run: len(run[1].subgraph.edges))
         for attempt, found in runs:
-            card = assess(attempt, found, controls(attempt.config), config=config.card)
-            yield _circuit(attempt, found, card, task, tokenizer, config)
+            assessed = assess(attempt, found, controls(attempt.config), config=card)
+            yield _circuit(attempt, found, assessed, task, tokenizer, config)
         attempts = [attempt for attempt, _ in runs[:1]]
 
 
 def _circuit(search: Search, found: Found, card: Card, task: Task, tokenizer: Tokenizer, config: ExtractConfig) -> Circuit:
     # The recipe says what was done, whatever a budget stands for some day.
-    done = {"masks": search.config, "target_loss": search.target_loss, "n_validation_pairs": search.pairs.validation.n_pairs}
+    counts = {"n_validation_pairs": search.pairs.validation.n_pairs, "n_held_out_pairs": search.pairs.held_out.n_pairs}
+    done = {"masks": search.config, "target_loss": search.target_loss, **counts}
     return Circuit(
         model=search.model,
         tokenizer=tokenizer,
@@ -186,14 +189,16 @@ def prepare_search(
 def draw_splits(task: Task, tokenizer: Tokenizer, config: ExtractConfig, *, max_tokens: int, device: torch.device) -> TaskPairs:
     """Draw the task's pairs of every split, their prompts no longer than the model reads."""
 
+    effort = EFFORT[config.tune.budget]
+
     def draw(split: Split, n_pairs: int) -> PairBatch:
         pairs = encode_pairs(task, tokenizer, split=split, n_pairs=n_pairs, seed=config.seed, max_tokens=max_tokens)
         return pairs.to(device)
 
     return TaskPairs(
         train=draw(Split.train, config.n_train_pairs),
-        validation=draw(Split.validation, config.n_validation_pairs or EFFORT[config.tune.budget].n_validation_pairs),
-        held_out=draw(Split.held_out, config.n_held_out_pairs),
+        validation=draw(Split.validation, config.n_validation_pairs or effort.n_validation_pairs),
+        held_out=draw(Split.held_out, config.n_held_out_pairs or effort.n_held_out_pairs),
     )
 
 

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from sparse_circuits.circuits.card import SEARCHES, Card, Check, Interchange, NodeFidelity, check
+from sparse_circuits.circuits.card import Card, Check, Control, Interchange, NodeFidelity, check
 from sparse_circuits.circuits.describe import card_lines
 from sparse_circuits.plain import from_plain, to_plain
 from sparse_circuits.tasks import task_accuracy, task_losses
@@ -106,7 +106,7 @@ def test_a_check_passes_within_its_bounds(bounds: dict[str, float], passes: bool
 
 
 def test_the_verdict_names_what_fails() -> None:
-    searched = [dataclasses.replace(PASSES, name=name) for name in SEARCHES]
+    searched = [dataclasses.replace(PASSES, name=control.name) for control in Control]
     good, bad = card(*searched, FREE), card(*searched, FAILS, dataclasses.replace(FAILS, name="worse"), FREE)
     assert good.holds and good.failed == [] and good.verdict == "holds"
     assert not bad.holds and bad.failed == ["bad", "worse"] and bad.verdict == "does not hold: bad, worse"

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 
+from sparse_circuits.circuits.card import Control
 from sparse_circuits.circuits.discovery.masks import MaskConfig
 from sparse_circuits.circuits.discovery.search import Search
 from sparse_circuits.circuits.edges import circuit_edges
@@ -50,14 +51,20 @@ class Effort(NamedTuple):
     """How often the target is halved while no circuit passes every check: what is chosen on some names loses on others."""
     n_validation_pairs: int
     """Pairs that choose sizes, calibration and clean-up."""
+    n_held_out_pairs: int
+    """Pairs of the card."""
     n_partial: int
     """Random parts of the outside ablated on the card, at every rate."""
+    controls: tuple[Control, ...] = tuple(Control)
+    """Where the card searches again."""
 
 
 EFFORT = {
-    Budget.quick: Effort(n_trials=0, n_halvings=0, n_validation_pairs=32, n_partial=8),
-    Budget.standard: Effort(n_trials=12, n_halvings=1, n_validation_pairs=128, n_partial=32),
-    Budget.paper: Effort(n_trials=256, n_halvings=2, n_validation_pairs=128, n_partial=32),
+    Budget.quick: Effort(
+        n_trials=0, n_halvings=0, n_validation_pairs=32, n_held_out_pairs=32, n_partial=8, controls=(Control.coin,)
+    ),
+    Budget.standard: Effort(n_trials=12, n_halvings=1, n_validation_pairs=128, n_held_out_pairs=64, n_partial=32),
+    Budget.paper: Effort(n_trials=256, n_halvings=2, n_validation_pairs=128, n_held_out_pairs=64, n_partial=32),
 }
 SHARES = (0.25, 0.5, 1.0)
 """Of the steps, at the rungs of successive halving."""

@@ -13,6 +13,7 @@ must stay near ln 2.
 from __future__ import annotations
 
 import random
+from collections.abc import Collection
 from copy import deepcopy
 from dataclasses import replace
 
@@ -20,6 +21,7 @@ import torch
 from jaxtyping import Bool, Int
 from torch import Tensor
 
+from sparse_circuits.circuits.card import Control
 from sparse_circuits.circuits.discovery.search import Search
 from sparse_circuits.circuits.means import Means, measure_means
 from sparse_circuits.circuits.sampler import TaskPairs
@@ -27,29 +29,36 @@ from sparse_circuits.data.tokenizer import Tokenizer
 from sparse_circuits.model import Transformer
 from sparse_circuits.tasks import PairBatch
 
-Nonsense = dict[str, list[Search]]
+Nonsense = dict[Control, list[Search]]
 """Searches in which there is nothing to find, by kind."""
 
 
-def nonsense(search: Search, tokenizer: Tokenizer, *, n_controls: int) -> Nonsense:
+def nonsense(search: Search, tokenizer: Tokenizer, *, kinds: Collection[Control] = tuple(Control), n_controls: int) -> Nonsense:
     """Return the search on nonsense and in models that know nothing, so many of each kind.
 
     Args:
         search: for the real task.
         tokenizer: to tell families of prompts apart.
+        kinds: which; random weights only where the means hold a sample of pretraining tokens.
         n_controls: each with a seed of its own.
     """
-    pairs, sample, seeds = search.pairs, search.means.sample, range(search.seed, search.seed + n_controls)
+    seeds = range(search.seed, search.seed + n_controls)
     if not seeds:
         return {}
-    found = {
-        "swapped": [search.on(swapped(pairs), seed=seed) for seed in seeds],
-        "coin": [search.on(coin_assigned(pairs, tokenizer, seed=seed), seed=seed) for seed in seeds],
-    }
-    if sample is not None:
-        models = [random_weights(search.model, seed=seed) for seed in seeds]
-        found["random_weights"] = [search.inside(model, means_on_sample(model, sample)) for model in models]
-    return found
+    possible = set(kinds) if search.means.sample is not None else set(kinds) - {Control.random_weights}
+    return {kind: [_control(search, tokenizer, kind, seed=seed) for seed in seeds] for kind in Control if kind in possible}
+
+
+def _control(search: Search, tokenizer: Tokenizer, kind: Control, *, seed: int) -> Search:
+    match kind:
+        case Control.swapped:
+            return search.on(swapped(search.pairs), seed=seed)
+        case Control.coin:
+            return search.on(coin_assigned(search.pairs, tokenizer, seed=seed), seed=seed)
+        case Control.random_weights:
+            model = random_weights(search.model, seed=seed)
+            return search.inside(model, means_on_sample(model, search.means.sample))
+    raise AssertionError(kind)
 
 
 def swapped(pairs: TaskPairs) -> TaskPairs:

@@ -21,7 +21,7 @@ from torch import Tensor
 
 from sparse_circuits.circuits.ablate import ablation_taps, resampled
 from sparse_circuits.circuits.activations import prompt_activations
-from sparse_circuits.circuits.card import SEARCHES, Card, Check, check
+from sparse_circuits.circuits.card import Card, Check, Control, check
 from sparse_circuits.circuits.correlation import varies
 from sparse_circuits.circuits.discovery.discretise import top_units
 from sparse_circuits.circuits.discovery.search import Found, Search
@@ -62,8 +62,10 @@ class CardConfig:
     """Random parts of the outside ablated, at every rate; None: as many as the budget stands for."""
     n_resample: int = 4
     """Draws of random pretraining positions; 0 leaves the check out."""
+    controls: list[Control] | None = None
+    """Where to search again, and fail: swapped, coin, random_weights; None: where the budget says."""
     n_controls: int = 1
-    """Searches with swapped answers, with answers by a coin, and in random weights, each; 0 leaves them out."""
+    """Searches of each of these kinds; 0 leaves them out."""
 
     def __post_init__(self) -> None:
         check_counts(vars(self), "n_random", "n_outside", "n_partial", of="card.")
@@ -149,9 +151,9 @@ def _checks(search: Search, found: Found, taps: Taps, controls: Nonsense, config
         yield check("resample", about, calibration(margins(*runs)))
     every = [each for searches in controls.values() for each in searches]
     margins_of = side_by_side(lambda each: equal_size(each, found.n_ranked), every, device=search.device)
-    for name, searches in controls.items():
-        about = f"the same search, {SEARCHES[name]}: its {found.n_ranked} best nodes"
-        yield check(name, about, torch.stack(list(islice(margins_of, len(searches)))), at_least=FAILING)
+    for control, searches in controls.items():
+        about = f"the same search, {control.value}: its {found.n_ranked} best nodes"
+        yield check(control.name, about, torch.stack(list(islice(margins_of, len(searches)))), at_least=FAILING)
 
 
 def equal_size(search: Search, n_nodes: int) -> Float[Tensor, " n_prompts"]:

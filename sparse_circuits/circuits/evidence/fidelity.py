@@ -29,7 +29,7 @@ from sparse_circuits.circuits.margin import (
     site_before,
 )
 from sparse_circuits.circuits.nodes import Channels, list_nodes
-from sparse_circuits.circuits.side_by_side import side_by_side
+from sparse_circuits.circuits.side_by_side import Workers
 from sparse_circuits.model import Node, Transformer
 from sparse_circuits.model.sites import FINAL
 from sparse_circuits.model.taps import NO_TAPS, Taps
@@ -99,7 +99,7 @@ def interchange(model: Transformer, batch: PairBatch, nodes: Channels, taps: Tap
     def towards(node: Node) -> list[float]:
         return [(shift * towards_other).mean().item() for shift in shifts({node.site: [node.channel]})]
 
-    singles = list(side_by_side(towards, list_nodes(nodes), device=batch.last.device))
+    singles = list(Workers(towards, device=batch.last.device, n_ahead=2)(list_nodes(nodes)))
     predicted, found = torch.tensor(singles, dtype=torch.float64).T
     flips = [((early + shift) * early < 0).double().mean().item() for early, shift in zip(before, shifts(nodes), strict=True)]
     weight = predicted.abs()

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from sparse_circuits.circuits import Ablation, Card, CardConfig, Check, Circuit, MaskConfig
+from sparse_circuits.circuits import Ablation, Card, CardConfig, Check, Circuit, Control, MaskConfig
 from sparse_circuits.circuits.ablate import ablation_taps, stand_in
 from sparse_circuits.circuits.discovery.search import Found, Search
 from sparse_circuits.circuits.edges import circuit_edges
@@ -213,6 +213,12 @@ def test_what_needs_pretraining_tokens_or_was_not_asked_for_is_left_out(
     short = dataclasses.replace(search.config, n_steps=1)
     without = Search(search.model, search.pairs, search.means._replace(sample=None), short, target_loss=0.1, max_scale=1.0)
     assert names(without, n_controls=1) == everything - {"random_weights", "resample"}
+
+
+def test_only_the_kinds_asked_for_are_searched(search: Search, tokenizer: Tokenizer) -> None:
+    found = nonsense(search, tokenizer, kinds=[Control.random_weights, Control.coin], n_controls=2)
+    assert {kind: len(searches) for kind, searches in found.items()} == {Control.coin: 2, Control.random_weights: 2}
+    assert nonsense(search, tokenizer, kinds=[], n_controls=2) == {}
 
 
 def test_how_many_partial_draws_has_to_be_said(search: Search, found: Found) -> None:
