@@ -84,7 +84,7 @@ def trained(run: Path, config: TrainConfig, console: Console) -> dict[str, Any]:
 
 def extracted(subject: Subject, task: str, seed: int) -> dict[str, Any]:
     """Extract one circuit with the quick budget, the searches for nonsense left out, and return its numbers."""
-    config = ExtractConfig(card=CardConfig(n_controls=0), seed=seed)
+    config = ExtractConfig(card=CardConfig(n_controls=0), n_held_out_pairs=64, seed=seed)
     try:
         return numbers(extract(subject.model, TASKS[task], subject.tokenizer, subject.means(), config=config))
     except UserError as error:
