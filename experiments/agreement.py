@@ -32,7 +32,8 @@ def extracted(subject: Subject, task: str, objective: str, seed: int) -> Circuit
     """Return a circuit found with the quick budget, the searches for nonsense left out; one that is there is loaded."""
     path = FOLDER / f"{task}-{objective}-{seed}.safetensors"
     if not path.exists():
-        config = ExtractConfig(masks=masks_for(Objective[objective]), card=CardConfig(n_controls=0), n_held_out_pairs=64, seed=seed)
+        masks = masks_for(Objective[objective])
+        config = ExtractConfig(masks=masks, card=CardConfig(n_controls=0), n_held_out_pairs=64, seed=seed)
         extract(subject.model, TASKS[task], subject.tokenizer, subject.means(), config=config).save(path)
     return Circuit.load(path)
 
