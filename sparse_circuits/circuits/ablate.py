@@ -18,7 +18,7 @@ from sparse_circuits.circuits.nodes import by_site
 from sparse_circuits.errors import UserError
 from sparse_circuits.kernels.mean_ablate import mean_ablate, surrogate_step
 from sparse_circuits.model import ModelConfig, Transformer, node_sites, record
-from sparse_circuits.model.taps import Held, Taps
+from sparse_circuits.model.taps import Held, Kept, Taps
 
 
 class Ablation(Enum):
@@ -76,8 +76,8 @@ def ablation_taps(kept: Bool[Tensor, " node"], stand_in: StandIn, config: ModelC
 
 
 def _replaced(kept: Tensor, stand_in: StandIn, site: str) -> Callable[[Tensor], Tensor]:
-    if isinstance(stand_in, Means) and not kept.any():
-        return Held(stand_in.sites[site])
+    if isinstance(stand_in, Means):
+        return Kept(kept, stand_in.sites[site]) if kept.any() else Held(stand_in.sites[site])
     return lambda value: mixed(kept.to(value.device), value, stand_in(site, value))
 
 
@@ -109,16 +109,3 @@ def soft_taps(share: Float[Tensor, " node"], stand_in: StandIn, config: ModelCon
         return lambda value: torch.lerp(stand_in(site, value).expand_as(value), value, row.to(value.dtype))
 
     return {site: blend(row, site) for site, row in by_site(share, config).items()}
-
-
-def chain(*all_taps: Taps) -> Taps:
-    """Return one set of taps that does at every site what these do there, one behind the other."""
-    chained: dict[str, Callable[[Tensor], Tensor]] = {}
-    for taps in all_taps:
-        for site, tap in taps.items():
-            chained[site] = _behind(chained[site], tap) if site in chained else tap
-    return chained
-
-
-def _behind(first: Callable[[Tensor], Tensor], second: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
-    return lambda value: second(first(value))

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import NamedTuple
 
 import torch
@@ -19,7 +20,7 @@ from torch import Tensor
 from sparse_circuits.circuits.ablate import StandIn
 from sparse_circuits.circuits.edges import Edge
 from sparse_circuits.model import Link, Transformer
-from sparse_circuits.model.taps import Taps
+from sparse_circuits.model.taps import Look, Taps
 
 
 class Cut(NamedTuple):
@@ -62,6 +63,10 @@ class Seen(threading.local):
     def __init__(self) -> None:
         self.values: dict[str, Tensor] = {}
 
+    def hold(self, site: str, value: Tensor) -> None:
+        """Hold the value of a site."""
+        self.values[site] = value
+
 
 def cut_taps(model: Transformer, cuts: Mapping[Link, Cut], stand_in: StandIn) -> Taps:
     """Return taps that cut; they read what the sites' own taps, run before them, have made of the sources."""
@@ -71,7 +76,7 @@ def cut_taps(model: Transformer, cuts: Mapping[Link, Cut], stand_in: StandIn) ->
     for link, cut in cuts.items():
         arriving.setdefault(link.target, []).append((link, cut))
         for site in _sites_before(link):
-            taps[site] = _look(seen, site)
+            taps[site] = Look(partial(seen.hold, site))
     for target, pairs in arriving.items():
         taps[f"{target}.pre"] = _cutter(model, pairs, seen, stand_in)
     return taps
@@ -83,14 +88,6 @@ def _through_heads(link: Link) -> bool:
 
 def _sites_before(link: Link) -> list[str]:
     return [link.source, *(f"{link.source[:-1]}{name}" for name in "qk")] if _through_heads(link) else [link.source]
-
-
-def _look(seen: Seen, site: str) -> Callable[[Tensor], Tensor]:
-    def tap(value: Tensor) -> Tensor:
-        seen.values[site] = value
-        return value
-
-    return tap
 
 
 def _cutter(model: Transformer, pairs: list[tuple[Link, Cut]], seen: Seen, stand_in: StandIn) -> Callable[[Tensor], Tensor]:

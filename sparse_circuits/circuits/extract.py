@@ -115,7 +115,8 @@ def _circuits(attempts: list[Search], task: Task, tokenizer: Tokenizer, config: 
     """Yield what the searches find, with their cards: the fewest edges first, then that search again at half the target."""
     effort = EFFORT[config.tune.budget]
     kinds = effort.controls if config.card.controls is None else config.card.controls
-    card = replace(config.card, n_partial=config.card.n_partial or effort.n_partial, controls=list(kinds))
+    draws = {name: getattr(config.card, name) or getattr(effort, name) for name in ("n_random", "n_partial")}
+    card = replace(config.card, **draws, controls=list(kinds))
     config = replace(config, card=card)
 
     @cache

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import NamedTuple
 
 import torch
@@ -16,7 +17,7 @@ from sparse_circuits.circuits.side_by_side import side_by_side
 from sparse_circuits.model import Transformer, record
 from sparse_circuits.model.layout import laid_out
 from sparse_circuits.model.sites import FINAL, residual_sites
-from sparse_circuits.model.taps import Taps
+from sparse_circuits.model.taps import Look, Taps, chain
 from sparse_circuits.tasks import PairBatch, answer_difference, task_accuracy, task_losses
 
 PAIRS_AT_ONCE = 16
@@ -85,8 +86,23 @@ def answer_margins(
     # Threads know nothing of the caller's graph and autocast.
     is_plain = torch.is_grad_enabled() or torch.is_autocast_enabled(batch.tokens.device.type)
     margins = map(margins_of, parts) if is_plain else side_by_side(margins_of, parts, device=batch.tokens.device)
+    return margins_in_order(parts, margins)
+
+
+def margins_in_order(parts: Iterable[Chunk], margins: Iterable[Tensor]) -> Float[Tensor, " n_prompts"]:
+    """Return the margins of a batch that ran in parts."""
     of_pairs = torch.cat([rearrange(margin, "(side pair) -> pair side", side=2) for margin in margins])
     return rearrange(of_pairs[torch.cat([chunk.numbers for chunk in parts]).argsort()], "pair side -> (side pair)")
+
+
+def rows_in_order(parts: Iterable[Chunk], values: Iterable[Tensor]) -> Float[Tensor, "n_pairs longest width"]:
+    """Return a site's values in a batch that ran in parts; behind the end of a row there are ones, which no norm minds."""
+    parts, values = list(parts), list(values)
+    n_pairs, longest = sum(len(value) for value in values), max(value.shape[1] for value in values)
+    rows = values[0].new_ones(n_pairs, longest, values[0].shape[2])
+    for chunk, value in zip(parts, values, strict=True):
+        rows[chunk.numbers, : value.shape[1]] = value
+    return rows
 
 
 def chunk_margins(
@@ -111,10 +127,24 @@ def record_chunk(
         return record(model, chunk.rows.tokens, sites, taps=_taps_for(chunk, taps), at=at)
 
 
-def residual_streams(model: Transformer, chunk: Chunk, *, taps: Taps | TapsOf) -> dict[str, Start]:
-    """Return the residual stream before every sublayer, to take a run of the chunk up there."""
-    sites = [site for site in residual_sites(model.config) if site != FINAL]
-    return {site: Start(site, value) for site, value in record_chunk(model, chunk, sites, taps=taps).items()}
+class Passed(NamedTuple):
+    """What a run leaves behind."""
+
+    margins: Float[Tensor, " n_prompts"]
+    streams: dict[str, Float[Tensor, "n_rows pos d_model"]]
+    """The residual stream before every sublayer, where the run can be taken up."""
+
+
+def run_through(model: Transformer, chunk: Chunk, *, taps: Taps | TapsOf) -> Passed:
+    """Run pairs that run together and keep the residual stream on the way."""
+    streams: dict[str, Tensor] = {}
+    looks = {site: Look(partial(streams.__setitem__, site)) for site in residual_sites(model.config) if site != FINAL}
+    margins, rows = chunk_margins(model, chunk, taps=chain(_taps_for(chunk, taps), looks)), chunk.rows
+    # Behind the last attention only the ends were run, and no run that is taken up there reads any other position.
+    *_, last = streams
+    every, row = streams[last].new_ones(streams["0.resid_in"].shape), torch.arange(len(rows.ends), device=rows.ends.device)
+    streams[last] = every.index_put((row.unsqueeze(1), rows.ends), streams[last])
+    return Passed(margins, streams)
 
 
 def site_before(site: str, starts: Iterable[str]) -> str:

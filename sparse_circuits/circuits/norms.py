@@ -12,8 +12,7 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
-from sparse_circuits.circuits.branch import row_lengths
-from sparse_circuits.circuits.margin import TapsOf, chunks, record_chunk
+from sparse_circuits.circuits.margin import TapsOf, chunks, record_chunk, rows_in_order
 from sparse_circuits.model import Transformer
 from sparse_circuits.model.sites import rms_sites
 from sparse_circuits.model.taps import Taps
@@ -41,12 +40,9 @@ class FrozenNorms:
 
     @torch.no_grad()
     def __init__(self, model: Transformer, batch: PairBatch) -> None:
-        self._rms: dict[str, Tensor] = {}
-        longest = int(row_lengths(batch).max())
-        for chunk in chunks(batch):
-            for site, rms in record_chunk(model, chunk, rms_sites(model.config), at_ends=True).items():
-                every = self._rms.setdefault(site, rms.new_ones(batch.n_pairs, longest, 1))
-                every[chunk.numbers, : rms.shape[1]] = rms
+        parts, sites = list(chunks(batch)), rms_sites(model.config)
+        recorded = [record_chunk(model, chunk, sites, at_ends=True) for chunk in parts]
+        self._rms = {site: rows_in_order(parts, [values[site] for values in recorded]) for site in sites}
 
     def under(self, taps: Taps | TapsOf) -> TapsOf:
         """Return these taps, with every norm dividing as in the unpruned run."""

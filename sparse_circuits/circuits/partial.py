@@ -8,21 +8,21 @@ are not in use.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from sparse_circuits.circuits.ablate import StandIn, chain, mixed
+from sparse_circuits.circuits.ablate import StandIn, mixed
 from sparse_circuits.circuits.cuts import cut_taps, scaled_cuts
 from sparse_circuits.circuits.edges import Edge
 from sparse_circuits.circuits.margin import TapsOf
 from sparse_circuits.circuits.nodes import by_site, count_nodes, mark, offsets
 from sparse_circuits.circuits.subgraph import Subgraph, cut_edges
 from sparse_circuits.model import Node, Transformer
-from sparse_circuits.model.taps import Taps
+from sparse_circuits.model.taps import Taps, chain
 
 MIDDLE = (0.25, 0.75)
 """Rates at which circuits are most likely to fail: where nothing is removed the model answers, where all is, the circuit alone,
@@ -48,9 +48,14 @@ def draw_parts(model: Transformer, *, n_pairs: int, rate: float | None = None, s
     return Parts(rates.unsqueeze(1).to(device), variates.to(device))
 
 
-def partial_taps(model: Transformer, subgraph: Subgraph, stand_in: StandIn, parts: Parts) -> TapsOf:
-    """Return taps that remove from every pair its part of what is outside the subgraph: nodes, and edges among the kept."""
-    kept, cut = mark(subgraph.nodes, model.config).to(parts.rates.device), cut_edges(model, subgraph)
+def partial_taps(
+    model: Transformer, subgraph: Subgraph, stand_in: StandIn, parts: Parts, *, among: Iterable[Edge] | None = None
+) -> TapsOf:
+    """Return taps that remove from every pair its part of what is outside the subgraph: nodes, and edges among the kept.
+
+    `among` as `cut_edges`.
+    """
+    kept, cut = mark(subgraph.nodes, model.config).to(parts.rates.device), cut_edges(model, subgraph, among=among)
 
     def taps_of(pairs: Int[Tensor, " n_rows"]) -> Taps:
         rates, variates = parts.rates[pairs], parts.variates[pairs]

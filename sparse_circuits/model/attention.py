@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import torch
-import torch.nn.functional as F
 from einops import rearrange
 from jaxtyping import Float, Int
 from torch import Tensor, nn
@@ -12,9 +11,9 @@ from sparse_circuits.kernels.abs_topk import abs_topk
 from sparse_circuits.kernels.sink_attention import sink_attention
 from sparse_circuits.model.config import ModelConfig
 from sparse_circuits.model.layout import current_layout, only
-from sparse_circuits.model.linear import Linear
+from sparse_circuits.model.linear import Linear, linear
 from sparse_circuits.model.reader import Reader
-from sparse_circuits.model.taps import Taps, held, tapped
+from sparse_circuits.model.taps import Taps, held, kept_by, tapped
 
 
 class Attention(nn.Module):
@@ -81,7 +80,7 @@ class Attention(nn.Module):
         act_in = self.reader(residual, positions, taps)
         if fixed:
             return [fixed[name] if name in fixed else self._project_one(name, act_in, taps) for name in "qkv"]
-        qkv = rearrange(self.qkv(act_in), "b pos (three c) -> b pos three c", three=3)
+        qkv = rearrange(self.qkv(act_in, kept_by(taps, self.reader.site)), "b pos (three c) -> b pos three c", three=3)
         before = {name: f"{self.site}.{name}.pre" for name in "qkv"}
         if taps.keys() & before.values():
             qkv = torch.stack([tapped(taps, before[name], x) for name, x in zip("qkv", qkv.unbind(dim=2), strict=True)], dim=2)
@@ -94,5 +93,6 @@ class Attention(nn.Module):
     def _project_one(self, name: str, act_in: Tensor, taps: Taps) -> Tensor:
         place = "qkv".index(name)
         bias = None if self.qkv.bias is None else self.qkv.bias.chunk(3)[place]
-        x = tapped(taps, f"{self.site}.{name}.pre", F.linear(act_in, self.qkv.weight.chunk(3)[place], bias))
+        x = linear(act_in, self.qkv.weight.chunk(3)[place], bias, kept_by(taps, self.reader.site))
+        x = tapped(taps, f"{self.site}.{name}.pre", x)
         return tapped(taps, f"{self.site}.{name}", abs_topk(x, self.kept[place]))

@@ -10,7 +10,7 @@ from sparse_circuits.kernels.abs_topk import abs_topk, gelu_abs_topk
 from sparse_circuits.model.config import Activation, ModelConfig
 from sparse_circuits.model.linear import Linear
 from sparse_circuits.model.reader import Reader
-from sparse_circuits.model.taps import Taps, held, tapped
+from sparse_circuits.model.taps import Taps, held, kept_by, tapped
 
 
 def _relu_abs_topk(x: Float[Tensor, "*rows width"], k: int) -> Float[Tensor, "*rows width"]:
@@ -40,7 +40,8 @@ class MLP(nn.Module):
         if (written := held(taps, f"{self.site}.resid_delta", residual)) is not None:
             return written
         if (neurons := held(taps, f"{self.site}.post_act", residual)) is None:
-            into = tapped(taps, f"{self.site}.post_act.pre", self.into(self.reader(residual, positions, taps)))
+            into = self.into(self.reader(residual, positions, taps), kept_by(taps, self.reader.site))
+            into = tapped(taps, f"{self.site}.post_act.pre", into)
             neurons = tapped(taps, f"{self.site}.post_act", self.activation(into, self.kept_neurons))
-        out = tapped(taps, f"{self.site}.resid_delta.pre", self.out(neurons))
+        out = tapped(taps, f"{self.site}.resid_delta.pre", self.out(neurons, kept_by(taps, f"{self.site}.post_act")))
         return tapped(taps, f"{self.site}.resid_delta", abs_topk(out, self.kept_out))

@@ -6,8 +6,10 @@ Recording, mean ablation, masks and steering are all taps on the one transformer
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 from typing import TYPE_CHECKING
 
+import torch
 from torch import Tensor
 
 from sparse_circuits.model.names import Names, in_transformer_lens
@@ -38,6 +40,64 @@ class Held:
     def at(self, positions_of: Tensor) -> Tensor:
         """Return the row at every position of another site's value."""
         return self.row.to(positions_of).expand(*positions_of.shape[:-1], -1)
+
+
+class Kept:
+    """A tap that leaves some channels as they are and puts a row into the others, which what reads its site need not read.
+
+    Args:
+        kept: Bool[Tensor, "width"].
+        row: Float[Tensor, "width"].
+    """
+
+    def __init__(self, kept: Tensor, row: Tensor) -> None:
+        kept = kept.to(row.device)
+        self.channels, self.share, self.rest = kept.nonzero().squeeze(1), kept.to(row.dtype), row.masked_fill(kept, 0)
+
+    def __call__(self, value: Tensor) -> Tensor:
+        return torch.addcmul(self.rest.to(value), value, self.share.to(value))
+
+
+class Look:
+    """A tap that leaves the value as it is.
+
+    Args:
+        look: called with it.
+    """
+
+    def __init__(self, look: Callable[[Tensor], object]) -> None:
+        self.look = look
+
+    def __call__(self, value: Tensor) -> Tensor:
+        self.look(value)
+        return value
+
+
+class Behind:
+    """One tap behind another."""
+
+    def __init__(self, first: Callable[[Tensor], Tensor], second: Callable[[Tensor], Tensor]) -> None:
+        self.first, self.second = first, second
+
+    def __call__(self, value: Tensor) -> Tensor:
+        return self.second(self.first(value))
+
+
+def chain(*all_taps: Taps) -> Taps:
+    """Return one set of taps that does at every site what these do there, one behind the other."""
+    chained: dict[str, Callable[[Tensor], Tensor]] = {}
+    for taps in all_taps:
+        for site, tap in taps.items():
+            chained[site] = Behind(chained[site], tap) if site in chained else tap
+    return chained
+
+
+def kept_by(taps: Taps, site: str) -> Kept | None:
+    """Return the tap that decides which of a site's channels are more than a row; None where all may be."""
+    tap = taps.get(site)
+    while isinstance(tap, Behind):
+        tap = tap.first if isinstance(tap.second, Look) else tap.second
+    return tap if isinstance(tap, Kept) else None
 
 
 def held(taps: Taps, site: str, positions_of: Tensor) -> Tensor | None:
@@ -84,11 +144,7 @@ def record(
     taps = {site: tap.__call__ if isinstance(tap, Held) else tap for site, tap in (taps or NO_TAPS).items()}
 
     def keep(site: str) -> Callable[[Tensor], Tensor]:
-        def tap(value: Tensor) -> Tensor:
-            values[site] = value = tapped(taps, site, value)
-            return value
-
-        return tap
+        return Behind(taps.get(site, lambda value: value), Look(partial(values.__setitem__, site)))
 
     recording = {**taps, **{site: keep(site) for site in wanted}}
     residual = model.residual(tokens, taps=recording, until=wanted[-1], at=at)

@@ -5,11 +5,12 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from sparse_circuits.circuits.ablate import Ablation, ablation_taps, chain, mask_taps, soft_taps, stand_in
+from sparse_circuits.circuits.ablate import Ablation, ablation_taps, mask_taps, soft_taps, stand_in
 from sparse_circuits.circuits.means import Means
 from sparse_circuits.circuits.nodes import by_site, count_nodes
 from sparse_circuits.errors import UserError
 from sparse_circuits.model import ModelConfig, Transformer, node_sites, record, site_width
+from sparse_circuits.model.taps import chain
 
 CONFIG = ModelConfig(n_layers=2, d_model=16, n_ctx=8, d_head=4)
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from sparse_circuits.circuits.ablate import ablation_taps, chain
+from sparse_circuits.circuits.ablate import ablation_taps
 from sparse_circuits.circuits.cuts import cut_taps, cuts_of
 from sparse_circuits.circuits.edges import circuit_edges
 from sparse_circuits.circuits.means import Means
@@ -14,6 +14,7 @@ from sparse_circuits.circuits.nodes import channels_of, count_nodes, mark
 from sparse_circuits.kernels.sink_attention.reference import attention_pattern
 from sparse_circuits.model import Transformer, node_sites, record, site_width
 from sparse_circuits.model.sites import links
+from sparse_circuits.model.taps import chain
 from tests.circuits.test_edges import CONFIG, sparse_model
 
 

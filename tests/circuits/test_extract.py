@@ -140,7 +140,7 @@ def test_where_no_circuit_holds_the_target_is_halved(
     monkeypatch.setattr(module, "assess", card)
     n_attempts = 2 if budget is Budget.standard else 1
     monkeypatch.setattr(module, "candidates", lambda *_, **__: (MaskConfig(n_steps=n) for n in range(n_attempts, 0, -1)))
-    card_config = dataclasses.replace(EXTRACT.card, n_partial=None)
+    card_config = dataclasses.replace(EXTRACT.card, n_random=None, n_partial=None)
     tune = TuneConfig(budget=budget)
     counts = {"n_validation_pairs": None, "n_held_out_pairs": None}
     config = dataclasses.replace(EXTRACT, target_loss=0.1, tune=tune, card=card_config, **counts)
@@ -151,7 +151,8 @@ def test_where_no_circuit_holds_the_target_is_halved(
     assert best.recipe["n_held_out_pairs"] == best.task.n_held_out_pairs == (64 if budget is Budget.standard else 32)
     kinds = ["swapped", "coin", "random_weights"] if budget is Budget.standard else ["coin"]
     assert best.recipe["card"]["controls"] == kinds
-    assert best.recipe["card"]["n_partial"] == (32 if budget is Budget.standard else 8)
+    draws = [best.recipe["card"][name] for name in ("n_random", "n_partial")]
+    assert draws == ([50, 32] if budget is Budget.standard else [20, 8])
     assert best.recipe["target_loss"] == best.card.target_loss == searches[-1][1]
 
 

@@ -9,11 +9,12 @@ from torch import Tensor
 from sparse_circuits.circuits.ablate import ablation_taps
 from sparse_circuits.circuits.margin import (
     PAIRS_AT_ONCE,
+    Start,
     answer_margins,
     chunk_margins,
     chunks,
     pooled,
-    residual_streams,
+    run_through,
     score,
 )
 from sparse_circuits.circuits.means import Means
@@ -91,12 +92,14 @@ def test_a_run_is_taken_up_at_any_sublayer(model: Transformer, batch: PairBatch,
     expected = answer_margins(model, batch, taps=ablated)
     blocked = {**ablated, "0.attn.resid_delta": torch.zeros_like}
     for chunk in chunks(batch):
-        streams = residual_streams(model, chunk, taps=lambda pairs: ablated)
+        passed = run_through(model, chunk, taps=lambda pairs: ablated)
         own = torch.cat([chunk.numbers, chunk.numbers + batch.n_pairs])
-        assert list(streams) == ["0.resid_in", "0.resid_mid", "1.resid_in", "1.resid_mid"]
-        for start in streams.values():
+        starts = {site: Start(site, stream) for site, stream in passed.streams.items()}
+        assert list(starts) == ["0.resid_in", "0.resid_mid", "1.resid_in", "1.resid_mid"]
+        torch.testing.assert_close(passed.margins, expected[own])
+        for start in starts.values():
             torch.testing.assert_close(chunk_margins(model, chunk, taps=ablated, start=start), expected[own])
-        after = chunk_margins(model, chunk, taps=blocked, start=streams["0.resid_mid"])
+        after = chunk_margins(model, chunk, taps=blocked, start=starts["0.resid_mid"])
         torch.testing.assert_close(after, expected[own])
-        before = chunk_margins(model, chunk, taps=blocked, start=streams["0.resid_in"])
+        before = chunk_margins(model, chunk, taps=blocked, start=starts["0.resid_in"])
         assert (before - expected[own]).abs().max() > 1e-3

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from sparse_circuits.circuits.ablate import ablation_taps, chain
+from sparse_circuits.circuits.ablate import ablation_taps
 from sparse_circuits.circuits.cuts import cut_taps, cuts_of
 from sparse_circuits.circuits.edges import circuit_edges
 from sparse_circuits.circuits.margin import answer_margins
@@ -13,7 +13,7 @@ from sparse_circuits.circuits.nodes import count_nodes, mark, offsets
 from sparse_circuits.circuits.partial import draw_parts, partial_taps
 from sparse_circuits.circuits.subgraph import Subgraph, cut_edges, subgraph_taps
 from sparse_circuits.model import Node, Transformer, node_sites, record, site_width
-from sparse_circuits.model.taps import NO_TAPS
+from sparse_circuits.model.taps import NO_TAPS, chain
 from sparse_circuits.tasks import PairBatch
 from tests.circuits.random_pairs import random_pairs
 from tests.circuits.test_edges import CONFIG, some_nodes, sparse_model

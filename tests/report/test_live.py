@@ -7,11 +7,11 @@ from functools import partial
 import pytest
 import torch
 
-from sparse_circuits.circuits.ablate import chain
 from sparse_circuits.circuits.margin import answer_margins
 from sparse_circuits.circuits.subgraph import Subgraph, subgraph_taps
 from sparse_circuits.errors import UserError
 from sparse_circuits.model import Link, Node, record
+from sparse_circuits.model.taps import chain
 from sparse_circuits.report.server.change import LARGEST, Change, Intervention, find_node
 from sparse_circuits.report.server.live import N_LIKELY, Place, run_prompt
 from sparse_circuits.report.server.pair import show_pair

@@ -11,7 +11,7 @@ above the target.
 from __future__ import annotations
 
 from collections.abc import Callable, Container, Iterable, Iterator, Sequence
-from functools import partial
+from functools import cache, partial
 from itertools import tee
 from math import inf
 from typing import NamedTuple, Protocol
@@ -77,14 +77,17 @@ def _round(
     target_loss: float,
 ) -> Subgraph:
     """Try every piece that has not been tried since the last one went; add what was measured."""
-    pieces = [piece for piece in from_the_answer_back(subgraph) if _left(subgraph.without(piece)) not in measured]
+    without = cache(partial(_without, subgraph))
+    pieces = [piece for piece in from_the_answer_back(subgraph) if without(piece).left not in measured]
     while pieces:
-        windows, ahead = tee(_windows(subgraph, pieces, measured))
+        windows, ahead = tee(_windows(without, pieces, measured))
         of_windows = losses_of([removal.part for removal in window.removals] for window in ahead)
         for (removals, rest), losses in zip(windows, of_windows, strict=True):
             measured |= {removal.left: loss for removal, loss in zip(removals, losses, strict=True) if loss is not None}
             if fit := [removal.part for removal in removals if measured.get(removal.left, inf) <= target_loss]:
                 subgraph, pieces = fit[0], [removal.piece for removal in removals if removal.left not in measured] + rest
+                without, inside = cache(partial(_without, subgraph)), _left(subgraph)
+                pieces = [piece for piece in pieces if piece in inside]  # some went with this one
                 break
         else:
             break
@@ -109,12 +112,19 @@ class Window(NamedTuple):
     """Behind them."""
 
 
-def _windows(subgraph: Subgraph, pieces: list[Piece], measured: Container[frozenset[Piece]]) -> Iterator[Window]:
-    """Yield what to try: not what went with another; once where two leave the same."""
+def _without(subgraph: Subgraph, piece: Piece) -> Removal:
+    part = subgraph.without(piece)
+    return Removal(piece, part, _left(part))
+
+
+def _windows(
+    without: Callable[[Piece], Removal], pieces: list[Piece], measured: Container[frozenset[Piece]]
+) -> Iterator[Window]:
+    """Yield what to try: once where two leave the same."""
     for start in range(0, len(pieces), N_AT_ONCE):
         some, rest = pieces[start : start + N_AT_ONCE], pieces[start + N_AT_ONCE :]
-        parts = {_left(part): (piece, part) for piece in some if (part := subgraph.without(piece)) != subgraph}
-        yield Window([Removal(piece, part, left) for left, (piece, part) in parts.items() if left not in measured], rest)
+        removals = {(removal := without(piece)).left: removal for piece in some}
+        yield Window([removal for left, removal in removals.items() if left not in measured], rest)
 
 
 def _left(subgraph: Subgraph) -> frozenset[Piece]:

@@ -13,10 +13,22 @@ from torch import Tensor
 
 from sparse_circuits.circuits.branch import row_lengths
 from sparse_circuits.circuits.edges import Edge
-from sparse_circuits.circuits.margin import PAIRS_AT_ONCE, chunk_margins, chunks, residual_streams, site_before
+from sparse_circuits.circuits.margin import (
+    PAIRS_AT_ONCE,
+    Passed,
+    Start,
+    TapsOf,
+    chunk_margins,
+    chunks,
+    margins_in_order,
+    rows_in_order,
+    run_through,
+    site_before,
+)
 from sparse_circuits.circuits.side_by_side import Workers, side_by_side
 from sparse_circuits.circuits.subgraph import Subgraph
 from sparse_circuits.model import Node
+from sparse_circuits.model.taps import Taps
 from sparse_circuits.tasks import task_losses
 from sparse_circuits.tasks.calibrate import Calibration
 
@@ -61,30 +73,34 @@ class Reruns:
 
     @torch.no_grad()
     def __init__(self, search: Search, base: Subgraph, calibration: Calibration) -> None:
-        self.model, self.calibration, self.pieces, self.runs = search.model, calibration, set(base.pieces()), search.runs()
+        self.model, self.calibration, self.pieces = search.model, calibration, set(base.pieces())
+        self.runs = search.runs(within=base)
         self.batch = search.pairs.validation
-        losses = [task_losses(calibration(margin)) for margin in search.margins(base)]
+        passed = [self._run_through(taps_of(base)) for taps_of in self.runs]
+        self.streams, self.sites = [run.streams for run in passed], list(passed[0].streams)
+        losses = [task_losses(calibration(run.margins)) for run in passed]
         self.hardest_first = sorted(range(len(losses)), key=lambda run: -losses[run].sum())
         self.chunks = [list(chunks(self.batch, self._pairs_hardest_first(each))) for each in losses]
         self.of_parts = [
             tuple(self._share(of_prompts.unflatten(0, (2, -1))[:, chunk.numbers]) for chunk in some)
             for of_prompts, some in zip(losses, self.chunks, strict=True)
         ]
-        self.streams = [
-            list(side_by_side(partial(residual_streams, search.model, taps=taps_of(base)), some, device=search.device))
-            for taps_of, some in zip(self.runs, self.chunks, strict=True)
-        ]
-        self.sites = list(self.streams[0][0])
 
     def __call__(self, trial: Trial) -> tuple[float, ...]:
         """Run the trial until it is settled and return what the parts that have run come to."""
         site, taps = self._first_difference(trial.subgraph), self.runs[trial.run](trial.subgraph)
         while not trial.is_settled:
-            number = len(trial.of_parts)
-            start = self.streams[trial.run][number][site]
-            margin = chunk_margins(self.model, self.chunks[trial.run][number], taps=taps, start=start)
+            chunk = self.chunks[trial.run][len(trial.of_parts)]
+            start = Start(site, self.streams[trial.run][site][chunk.numbers, : chunk.rows.tokens.shape[1]])
+            margin = chunk_margins(self.model, chunk, taps=taps, start=start)
             trial = trial._replace(of_parts=(*trial.of_parts, self._share(task_losses(self.calibration(margin)))))
         return trial.of_parts
+
+    def _run_through(self, taps: Taps | TapsOf) -> Passed:
+        parts = list(chunks(self.batch))
+        passed = list(side_by_side(partial(run_through, self.model, taps=taps), parts, device=self.batch.tokens.device))
+        streams = {site: rows_in_order(parts, [part.streams[site] for part in passed]) for site in passed[0].streams}
+        return Passed(margins_in_order(parts, [part.margins for part in passed]), streams)
 
     def _pairs_hardest_first(self, losses: Float[Tensor, " n_prompts"]) -> Iterator[Int[Tensor, " n_rows"]]:
         """Yield which pairs run together: first few, which is often enough, then as many as are fastest."""

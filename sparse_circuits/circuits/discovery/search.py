@@ -29,7 +29,7 @@ from sparse_circuits.circuits.discovery.merge import merge_redundant, proportion
 from sparse_circuits.circuits.discovery.nearby import Nearby
 from sparse_circuits.circuits.discovery.objective import Objective
 from sparse_circuits.circuits.discovery.units import Units, edge_units, node_units, tied_qk
-from sparse_circuits.circuits.edges import Edge
+from sparse_circuits.circuits.edges import Edge, circuit_edges
 from sparse_circuits.circuits.margin import TapsOf, answer_margins
 from sparse_circuits.circuits.means import Means
 from sparse_circuits.circuits.nodes import channels_of
@@ -202,14 +202,19 @@ class Search:
         for taps_of in self.runs():
             yield answer_margins(self.model, self.pairs.validation, taps=taps_of(subgraph))
 
-    def runs(self) -> list[Callable[[Subgraph], Taps | TapsOf]]:
-        """Return what makes the taps of each run in which a subgraph has to reach the target."""
+    def runs(self, *, within: Subgraph | None = None) -> list[Callable[[Subgraph], Taps | TapsOf]]:
+        """Return what makes the taps of each run in which a subgraph has to reach the target.
+
+        Args:
+            within: all of these nodes are some of this one's, whose weights are then listed once for all; None: of any.
+        """
+        among = None if within is None else circuit_edges(self.model, within.nodes)
 
         def alone(subgraph: Subgraph) -> Taps:
-            return subgraph_taps(self.model, subgraph, self.means)
+            return subgraph_taps(self.model, subgraph, self.means, among=among)
 
         def in_parts(subgraph: Subgraph) -> TapsOf:
-            return partial_taps(self.model, subgraph, self.means, self.parts)
+            return partial_taps(self.model, subgraph, self.means, self.parts, among=among)
 
         def frozen(run: Callable[[Subgraph], Taps | TapsOf]) -> Callable[[Subgraph], TapsOf]:
             return lambda subgraph: self._frozen.under(run(subgraph))

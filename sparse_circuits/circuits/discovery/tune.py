@@ -53,18 +53,26 @@ class Effort(NamedTuple):
     """Pairs that choose sizes, calibration and clean-up."""
     n_held_out_pairs: int
     """Pairs of the card."""
+    n_random: int
+    """Random circuits drawn on the card."""
     n_partial: int
-    """Random parts of the outside ablated on the card, at every rate."""
+    """Random parts of the outside ablated there, at every rate."""
     controls: tuple[Control, ...] = tuple(Control)
     """Where the card searches again."""
 
 
 EFFORT = {
     Budget.quick: Effort(
-        n_trials=0, n_halvings=0, n_validation_pairs=32, n_held_out_pairs=32, n_partial=8, controls=(Control.coin,)
+        n_trials=0,
+        n_halvings=0,
+        n_validation_pairs=32,
+        n_held_out_pairs=32,
+        n_random=20,
+        n_partial=8,
+        controls=(Control.coin,),
     ),
-    Budget.standard: Effort(n_trials=12, n_halvings=1, n_validation_pairs=128, n_held_out_pairs=64, n_partial=32),
-    Budget.paper: Effort(n_trials=256, n_halvings=2, n_validation_pairs=128, n_held_out_pairs=64, n_partial=32),
+    Budget.standard: Effort(n_trials=12, n_halvings=1, n_validation_pairs=128, n_held_out_pairs=64, n_random=50, n_partial=32),
+    Budget.paper: Effort(n_trials=256, n_halvings=2, n_validation_pairs=128, n_held_out_pairs=64, n_random=50, n_partial=32),
 }
 SHARES = (0.25, 0.5, 1.0)
 """Of the steps, at the rungs of successive halving."""

@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from sparse_circuits.circuits.ablate import StandIn, ablation_taps, chain, mask_taps, soft_taps
+from sparse_circuits.circuits.ablate import StandIn, ablation_taps, mask_taps, soft_taps
 from sparse_circuits.circuits.cuts import cut_taps, scaled_cuts
 from sparse_circuits.circuits.discovery.masks import MaskConfig
 from sparse_circuits.circuits.discovery.objective import Objective, choose_removed
@@ -17,7 +17,7 @@ from sparse_circuits.circuits.nodes import by_site, count_nodes, mark
 from sparse_circuits.circuits.subgraph import Subgraph
 from sparse_circuits.kernels.mean_ablate import surrogate_step
 from sparse_circuits.model import ModelConfig, Transformer
-from sparse_circuits.model.taps import Taps
+from sparse_circuits.model.taps import Taps, chain
 
 
 class Units(NamedTuple):

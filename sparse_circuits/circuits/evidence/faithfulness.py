@@ -54,8 +54,8 @@ HARMLESS = 0.3
 
 @dataclass(frozen=True)
 class CardConfig:
-    n_random: int = 50
-    """Random circuits drawn."""
+    n_random: int | None = None
+    """Random circuits drawn; None: as many as the budget stands for."""
     n_outside: int = 10
     """Random sets of outside nodes ablated."""
     n_partial: int | None = None
@@ -85,10 +85,11 @@ def assess(search: Search, found: Found, controls: Nonsense, *, config: CardConf
         config: how many draws; all of them said.
 
     Raises:
-        UserError: the number of partial draws is left to a budget.
+        UserError: a number of draws is left to a budget.
     """
-    if config.n_partial is None:
-        raise UserError("card.n_partial is None, which only extract can fill in from its budget: give a number of draws.")
+    for name in ("n_random", "n_partial"):
+        if getattr(config, name) is None:
+            raise UserError(f"card.{name} is None, which only extract can fill in from its budget: give a number of draws.")
     model, batch, subgraph = search.model, search.pairs.held_out, found.subgraph
     taps = subgraph_taps(model, subgraph, search.means)
     return Card(

@@ -13,7 +13,6 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from sparse_circuits.circuits.ablate import chain
 from sparse_circuits.circuits.activations import prompt_activations
 from sparse_circuits.circuits.card import Interchange, NodeFidelity
 from sparse_circuits.circuits.correlation import correlation
@@ -25,14 +24,14 @@ from sparse_circuits.circuits.margin import (
     answer_margins,
     chunks,
     record_chunk,
-    residual_streams,
+    run_through,
     site_before,
 )
 from sparse_circuits.circuits.nodes import Channels, list_nodes
 from sparse_circuits.circuits.side_by_side import Workers
 from sparse_circuits.model import Node, Transformer
 from sparse_circuits.model.sites import FINAL
-from sparse_circuits.model.taps import NO_TAPS, Taps
+from sparse_circuits.model.taps import NO_TAPS, Taps, chain
 from sparse_circuits.tasks import PairBatch, right_margins
 from sparse_circuits.tasks.calibrate import Calibration
 
@@ -121,7 +120,7 @@ def _swapped(model: Transformer, batch: PairBatch, sites: list[str], taps: Taps)
         first = int(chunk.numbers[0])
         values = record_chunk(model, chunk, sites, taps=taps, at_ends=True)
         others_of[first] = {site: chunk.rows.swapped(value) for site, value in values.items()}
-        starts_of[first] = residual_streams(model, chunk, taps=taps)
+        starts_of[first] = run_through(model, chunk, taps=taps).streams
 
     def margins(channels: Channels) -> Float[Tensor, " n_prompts"]:
         def taps_of(pairs: Int[Tensor, " n_rows"]) -> Taps:
@@ -131,7 +130,8 @@ def _swapped(model: Transformer, batch: PairBatch, sites: list[str], taps: Taps)
 
         def start(chunk: Chunk) -> Start:
             starts = starts_of[int(chunk.numbers[0])]
-            return starts[site_before(next(iter(channels), FINAL), starts)]
+            site = site_before(next(iter(channels), FINAL), starts)
+            return Start(site, starts[site])
 
         return answer_margins(model, batch, taps=taps_of, start=start)
 

@@ -22,14 +22,13 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from sparse_circuits.circuits.ablate import chain
 from sparse_circuits.circuits.activations import prompt_activations
 from sparse_circuits.circuits.circuit import Circuit
 from sparse_circuits.circuits.margin import answer_margins
 from sparse_circuits.circuits.sampler import PairSampler
 from sparse_circuits.errors import UserError
 from sparse_circuits.model import Node
-from sparse_circuits.model.taps import Taps
+from sparse_circuits.model.taps import Taps, chain
 from sparse_circuits.tasks import PairBatch, task_losses
 from sparse_circuits.training.loop import Metrics, fit
 

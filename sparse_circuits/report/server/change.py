@@ -17,12 +17,11 @@ import torch
 from torch import Tensor
 
 from sparse_circuits.circuits import Circuit, Means
-from sparse_circuits.circuits.ablate import chain
 from sparse_circuits.circuits.cuts import cut_taps, cuts_of
 from sparse_circuits.circuits.edges import circuit_edges
 from sparse_circuits.errors import UserError, nearest
 from sparse_circuits.model import ModelConfig, Node, Transformer, node_sites, site_width
-from sparse_circuits.model.taps import Taps
+from sparse_circuits.model.taps import Taps, chain
 
 LARGEST = 1e6
 """What a node may be multiplied by or set to at most: far beyond any activation, and its square is still finite."""

@@ -3,12 +3,13 @@
 import torch
 
 from sparse_circuits.circuits import MaskConfig, Objective
-from sparse_circuits.circuits.ablate import ablation_taps, chain
+from sparse_circuits.circuits.ablate import ablation_taps
 from sparse_circuits.circuits.cuts import cut_taps, cuts_of
 from sparse_circuits.circuits.discovery.units import edge_units, node_units, tied_qk
 from sparse_circuits.circuits.margin import answer_margins
 from sparse_circuits.circuits.nodes import by_site, count_nodes, mark
 from sparse_circuits.circuits.subgraph import Subgraph
+from sparse_circuits.model.taps import chain
 from tests.circuits.planted import CONFIG, HONEST, planted_means, planted_model, planted_pairs
 
 

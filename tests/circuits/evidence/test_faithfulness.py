@@ -221,9 +221,10 @@ def test_only_the_kinds_asked_for_are_searched(search: Search, tokenizer: Tokeni
     assert nonsense(search, tokenizer, kinds=[], n_controls=2) == {}
 
 
-def test_how_many_partial_draws_has_to_be_said(search: Search, found: Found) -> None:
-    with pytest.raises(UserError, match="n_partial is None"):
-        assess(search, found, {}, config=CardConfig())
+@pytest.mark.parametrize("name", ["n_random", "n_partial"])
+def test_how_many_draws_has_to_be_said(search: Search, found: Found, name: str) -> None:
+    with pytest.raises(UserError, match=f"{name} is None"):
+        assess(search, found, {}, config=dataclasses.replace(SIZES, **{name: None}))
 
 
 def test_the_toys_circuit_is_small_sufficient_and_necessary(circuit: Circuit) -> None:

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from sparse_circuits.circuits import Circuit
-from sparse_circuits.circuits.ablate import ablation_taps, chain
+from sparse_circuits.circuits.ablate import ablation_taps
 from sparse_circuits.circuits.discovery.baselines import attributions
 from sparse_circuits.circuits.edges import circuit_edges
 from sparse_circuits.circuits.evidence.faithfulness import live_nodes, random_nodes
@@ -17,6 +17,7 @@ from sparse_circuits.circuits.margin import answer_margins, score
 from sparse_circuits.circuits.nodes import by_site, channels_of, mark
 from sparse_circuits.errors import UserError
 from sparse_circuits.model import Node
+from sparse_circuits.model.taps import chain
 from sparse_circuits.tasks import PairBatch, Split, encode_pairs, right_margins
 from tests.circuits.toy import CONFIG, TASK, Toy
 

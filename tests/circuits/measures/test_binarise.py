@@ -7,11 +7,11 @@ import pytest
 import torch
 
 from sparse_circuits.circuits import Circuit
-from sparse_circuits.circuits.ablate import chain
 from sparse_circuits.circuits.margin import score
 from sparse_circuits.circuits.measures.binarise import Binarised, SwitchStep, best_step, binarise, fit_switches, switch_taps
 from sparse_circuits.errors import UserError
 from sparse_circuits.model import Link, Node, record
+from sparse_circuits.model.taps import chain
 from sparse_circuits.tasks import PairBatch, Split, encode_pairs
 from tests.circuits.toy import TASK, Toy
 

@@ -8,7 +8,6 @@ import pytest
 import torch
 
 from sparse_circuits.circuits import Circuit, Means
-from sparse_circuits.circuits.ablate import chain
 from sparse_circuits.circuits.edges import circuit_edges
 from sparse_circuits.circuits.measures.flow import answer_tokens
 from sparse_circuits.circuits.measures.paths import CircuitPath, PathKind, count_paths, ov_paths, qk_paths
@@ -17,6 +16,7 @@ from sparse_circuits.errors import UserError
 from sparse_circuits.model import ModelConfig, Node, Transformer, node_sites, record, site_width
 from sparse_circuits.model.config import Activation, Positions
 from sparse_circuits.model.sites import rms_sites
+from sparse_circuits.model.taps import chain
 
 CONFIG = ModelConfig(
     n_layers=2,
