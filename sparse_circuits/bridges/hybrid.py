@@ -16,7 +16,7 @@ from torch import Tensor
 
 from sparse_circuits.bridges.bridge import Bridge
 from sparse_circuits.model.dense import Dense
-from sparse_circuits.model.taps import Taps
+from sparse_circuits.model.taps import looks
 from sparse_circuits.model.transformer import Transformer
 
 Stream = Float[Tensor, "batch pos channels"]
@@ -33,13 +33,8 @@ class Seen(NamedTuple):
 def observe(model: Dense, tokens: Int[Tensor, "batch pos"], sites: Sequence[str]) -> Seen:
     """Return a model's residual stream at some sites, and its logits."""
     streams: dict[str, Tensor] = {}
-    logits = model(tokens, taps=keep(streams, sites))
+    logits = model(tokens, taps=looks(streams, sites))
     return Seen([streams[site] for site in sites], logits)
-
-
-def keep(streams: dict[str, Tensor], sites: Sequence[str]) -> Taps:
-    """Return taps that put the value of each site under its name."""
-    return {site: lambda value, site=site: streams.setdefault(site, value) for site in sites}
 
 
 def run_from_each(
@@ -99,5 +94,5 @@ def alternate(
 def _between(model: Dense, start: str, stream: Stream, stop: str, tokens: Tensor) -> Stream:
     """Return the stream at one site of a pass that starts at an earlier one."""
     streams: dict[str, Tensor] = {}
-    model.run_from(start, stream, tokens=tokens, taps=keep(streams, [stop]))
+    model.run_from(start, stream, tokens=tokens, taps=looks(streams, [stop]))
     return streams[stop]

@@ -20,9 +20,10 @@ from torch import Tensor, nn
 from torch.nn.functional import kl_div, log_softmax
 
 from sparse_circuits.bridges.bridge import Bridge
-from sparse_circuits.bridges.hybrid import into_dense, into_sparse, keep, observe
+from sparse_circuits.bridges.hybrid import into_dense, into_sparse, observe
 from sparse_circuits.errors import UserError
 from sparse_circuits.model.dense import Dense
+from sparse_circuits.model.taps import looks
 from sparse_circuits.model.transformer import Transformer
 
 
@@ -77,7 +78,7 @@ class BridgeLoss(nn.Module):
             of_dense = observe(dense, tokens, [crossing.dense for crossing in bridge.crossings])
         streams: dict[str, Tensor] = {}
         sites = [crossing.sparse for crossing in bridge.crossings]
-        pretraining = self.sparse.loss(tokens, targets, taps=keep(streams, sites))
+        pretraining = self.sparse.loss(tokens, targets, taps=looks(streams, sites))
         of_sparse = [streams[site] for site in sites]
         if self.training:
             bridge.see_(of_sparse, of_dense.streams)

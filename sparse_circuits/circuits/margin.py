@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from functools import partial
 from typing import NamedTuple
 
 import torch
@@ -17,7 +16,7 @@ from sparse_circuits.circuits.side_by_side import side_by_side
 from sparse_circuits.model import Transformer, record
 from sparse_circuits.model.layout import laid_out
 from sparse_circuits.model.sites import FINAL, residual_sites
-from sparse_circuits.model.taps import Look, Taps, chain
+from sparse_circuits.model.taps import Taps, chain, looks
 from sparse_circuits.tasks import PairBatch, answer_difference, task_accuracy, task_losses
 
 PAIRS_AT_ONCE = 16
@@ -138,8 +137,8 @@ class Passed(NamedTuple):
 def run_through(model: Transformer, chunk: Chunk, *, taps: Taps | TapsOf) -> Passed:
     """Run pairs that run together and keep the residual stream on the way."""
     streams: dict[str, Tensor] = {}
-    looks = {site: Look(partial(streams.__setitem__, site)) for site in residual_sites(model.config) if site != FINAL}
-    margins, rows = chunk_margins(model, chunk, taps=chain(_taps_for(chunk, taps), looks)), chunk.rows
+    own = chain(_taps_for(chunk, taps), looks(streams, (site for site in residual_sites(model.config) if site != FINAL)))
+    margins, rows = chunk_margins(model, chunk, taps=own), chunk.rows
     # Behind the last attention only the ends were run, and no run that is taken up there reads any other position.
     *_, last = streams
     every, row = streams[last].new_ones(streams["0.resid_in"].shape), torch.arange(len(rows.ends), device=rows.ends.device)

@@ -73,6 +73,11 @@ class Look:
         return value
 
 
+def looks(values: dict[str, Tensor], sites: Iterable[str]) -> Taps:
+    """Return taps that put the value of each site under its name, and leave it as it is."""
+    return {site: Look(partial(values.__setitem__, site)) for site in sites}
+
+
 class Behind:
     """One tap behind another."""
 
@@ -142,11 +147,7 @@ def record(
     wanted = match_sites(model.config, sites)
     values: dict[str, Tensor] = {}
     taps = {site: tap.__call__ if isinstance(tap, Held) else tap for site, tap in (taps or NO_TAPS).items()}
-
-    def keep(site: str) -> Callable[[Tensor], Tensor]:
-        return Behind(taps.get(site, lambda value: value), Look(partial(values.__setitem__, site)))
-
-    recording = {**taps, **{site: keep(site) for site in wanted}}
+    recording = chain(taps, looks(values, wanted))
     residual = model.residual(tokens, taps=recording, until=wanted[-1], at=at)
     if FINAL_RMS in wanted:
         model.read_out(residual, tokens, taps=recording, at=at)
