@@ -102,11 +102,12 @@ class Bridge(nn.Module):
     @torch.no_grad()
     def see_(self, sparse: list[Float[Tensor, "batch pos d_sparse"]], dense: list[Float[Tensor, "batch pos d_dense"]]) -> None:
         """Take the sizes of both streams at every crossing into their running means."""
-        now = torch.stack([torch.stack([_size(a), _size(b)]) for a, b in zip(sparse, dense, strict=True)])
+        now = torch.stack([torch.stack([root_mean_square(a), root_mean_square(b)]) for a, b in zip(sparse, dense, strict=True)])
         self.sizes.copy_(torch.where(self.sizes > 0, MEMORY * self.sizes + (1 - MEMORY) * now, now))
 
 
-def _size(stream: Tensor) -> Float[Tensor, ""]:
+def root_mean_square(stream: Float[Tensor, "*rows channels"]) -> Float[Tensor, ""]:
+    """Return a stream's size, over everything."""
     return stream.float().square().mean().sqrt()
 
 

@@ -7,6 +7,10 @@
 
 The dense model runs once, without gradient, and its weights never have one. The Kullback-Leibler losses may be taken at a few
 places drawn anew for every step, their sum scaled up, which is unbiased.
+
+Deviation: what the maps ask of the sparse stream leaves its size as it is. An encoder predicts a mean, which is smaller than
+what it stands for; a stream that is drawn to it shrinks, nothing holds it where norms divide by its size, and the encoder's
+output, which has that size, shrinks with it, until the norms' epsilon is all that is left.
 """
 
 from __future__ import annotations
@@ -19,7 +23,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn.functional import kl_div, log_softmax
 
-from sparse_circuits.bridges.bridge import Bridge
+from sparse_circuits.bridges.bridge import Bridge, root_mean_square
 from sparse_circuits.bridges.hybrid import into_dense, into_sparse, observe
 from sparse_circuits.errors import UserError
 from sparse_circuits.model.dense import Dense
@@ -79,7 +83,7 @@ class BridgeLoss(nn.Module):
         streams: dict[str, Tensor] = {}
         sites = [crossing.sparse for crossing in bridge.crossings]
         pretraining = self.sparse.loss(tokens, targets, taps=looks(streams, sites))
-        of_sparse = [streams[site] for site in sites]
+        of_sparse = [of_own_size(streams[site]) for site in sites]
         if self.training:
             bridge.see_(of_sparse, of_dense.streams)
         n = len(bridge.crossings)
@@ -95,6 +99,12 @@ class BridgeLoss(nn.Module):
         }
         self.parts = {name: part.detach() for name, part in parts.items()}
         return sum(getattr(self.config, name) * part for name, part in parts.items())
+
+
+def of_own_size(stream: Float[Tensor, "*rows channels"]) -> Float[Tensor, "*rows channels"]:
+    """Return the stream, with a gradient that does not change its root mean square."""
+    size = root_mean_square(stream)
+    return stream * (size.detach() / size).to(stream.dtype)
 
 
 def errors(

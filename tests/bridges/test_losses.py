@@ -58,6 +58,22 @@ def test_parts_add_up_with_their_weights(sparse: Transformer, dense: Dense, brid
     torch.testing.assert_close(parts.parts["pretraining"], sparse.loss(batch[:, :-1], batch[:, 1:]))
 
 
+@pytest.mark.parametrize("name", ["nmse", "kl_to_dense", "kl_to_sparse"])
+def test_no_map_asks_the_sparse_stream_to_grow_or_to_shrink(
+    models: tuple[Transformer, Dense, Bridge], batch: Tensor, name: str
+) -> None:
+    """What writes to the stream, taken times 1 + epsilon, scales it as a whole: no loss of the bridge changes by that."""
+    sparse = models[0]
+    writers = [sparse.embed.weight, *(p for n, p in sparse.named_parameters() if ".out." in n)]
+    with torch.no_grad():
+        for writer in writers:
+            writer.mul_(30)  # so that the norms' epsilon is nothing
+    loss = BridgeLoss(*models, BridgeConfig(**{**ONLY, name: 1.0}, n_places=None))(batch)
+    found = torch.autograd.grad(loss, writers, allow_unused=True, materialize_grads=True)
+    along = sum((gradient * writer).sum() for gradient, writer in zip(found, writers, strict=True))
+    assert abs(along) < 1e-3 * sum(gradient.norm() * writer.norm() for gradient, writer in zip(found, writers, strict=True))
+
+
 @torch.no_grad()
 def test_the_errors_are_those_of_the_formula(sparse: Transformer, dense: Dense, bridge: Bridge, batch: Tensor) -> None:
     parts = BridgeLoss(sparse, dense, bridge, BridgeConfig()).eval()
