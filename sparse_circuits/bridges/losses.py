@@ -6,11 +6,12 @@
 - pretraining: the sparse model's own next-token loss.
 
 The dense model runs once, without gradient, and its weights never have one. The Kullback-Leibler losses may be taken at a few
-places drawn anew for every step, their sum scaled up, which is unbiased.
+places drawn anew for every step, which is unbiased.
 
-Deviation: what the maps ask of the sparse stream leaves its size as it is. An encoder predicts a mean, which is smaller than
-what it stands for; a stream that is drawn to it shrinks, nothing holds it where norms divide by its size, and the encoder's
-output, which has that size, shrinks with it, until the norms' epsilon is all that is left.
+Deviations: the first three are means over places, not sums, which outweigh the fourth where there are many; and what the maps
+ask of the sparse stream leaves its size as it is. An encoder predicts a mean, which is smaller than what it stands for; a
+stream that is drawn to it shrinks, nothing holds it where norms divide by its size, and the encoder's output, which has that
+size, shrinks with it, until the norms' epsilon is all that is left.
 """
 
 from __future__ import annotations
@@ -92,9 +93,9 @@ class BridgeLoss(nn.Module):
         to_sparse = into_sparse(self.sparse, bridge, of_dense.streams, places, tokens=tokens)
         to_dense = into_dense(dense, bridge, of_sparse, places, tokens=tokens)
         parts = {
-            "nmse": sum(errors(bridge, place, of_sparse[place], of_dense.streams[place]).sum() for place in range(n)),
-            "kl_to_sparse": divergence(to_sparse, answers).sum() * (n / len(places)),
-            "kl_to_dense": divergence(to_dense, answers).sum() * (n / len(places)),
+            "nmse": sum(errors(bridge, place, of_sparse[place], of_dense.streams[place]).sum() for place in range(n)) / n,
+            "kl_to_sparse": divergence(to_sparse, answers).mean(),
+            "kl_to_dense": divergence(to_dense, answers).mean(),
             "pretraining": pretraining,
         }
         self.parts = {name: part.detach() for name, part in parts.items()}
