@@ -37,6 +37,7 @@ from sparse_circuits.run import replacing
 from sparse_circuits.tasks import PairBatch, answer_probabilities
 from sparse_circuits.tasks.bootstrap import bootstrap_interval
 
+WHAT_MOVES = {"counterfactual": "P(counterfactual answer)", "share": "its share of the two answers"}
 STRENGTHS = tuple(tenth / 10 for tenth in range(11))
 
 
@@ -60,15 +61,23 @@ class SteerConfig:
 
 
 @dataclass(frozen=True)
-class Moved:
-    """The answers at one strength: means over prompts, and over draws where there are several."""
+class Estimate:
+    """A mean over prompts, and over draws where there are several, with its bootstrap interval (95 %) over pairs and draws."""
 
-    strength: float
-    counterfactual: float
-    """Probability of the other prompt's answer."""
+    mean: float
     low: float
     high: float
-    """Its bootstrap interval (95 %) over pairs and draws."""
+
+
+@dataclass(frozen=True)
+class Moved:
+    """The answers at one strength."""
+
+    strength: float
+    counterfactual: Estimate
+    """Probability of the other prompt's answer, among all tokens."""
+    share: Estimate
+    """The same of the two answers alone: what there is to see where a prompt could go on in many ways."""
     own: float
     """Probability of the prompt's own answer."""
     side_effect: float
@@ -136,10 +145,13 @@ def _moved(bridged: Bridged, batch: PairBatch, ordinary: Ordinary, draws: Sequen
         logits = steered(bridged.dense, batch.tokens, changes, strength=strength, at=batch.last)
         said.append(answer_probabilities(logits, batch))
         effects.append(_side_effect(bridged, ordinary, changes, batch, strength))
-    own, counterfactual = torch.stack(said).double().cpu().unbind(-1)  # n_draws, n_prompts
-    low, high = bootstrap_interval(counterfactual.unflatten(1, (2, -1)).mean(1))
-    mean = counterfactual.mean().item()
-    return Moved(strength, mean, low, high, own.mean().item(), sum(effects) / len(effects))
+    own, counterfactual = torch.stack(said).double().cpu().unbind(-1)
+    share = counterfactual / (own + counterfactual)
+    return Moved(strength, _estimate(counterfactual), _estimate(share), own.mean().item(), sum(effects) / len(effects))
+
+
+def _estimate(values: Float[Tensor, "n_draws n_prompts"]) -> Estimate:
+    return Estimate(values.mean().item(), *bootstrap_interval(values.unflatten(1, (2, -1)).mean(1)))
 
 
 def _side_effect(bridged: Bridged, ordinary: Ordinary, changes: Changes, batch: PairBatch, strength: float) -> float:
@@ -158,13 +170,16 @@ def draw_steering(found: SteeringCurves, path: Path) -> None:
     """Write the curves as one picture, atomically."""
     from matplotlib.figure import Figure  # takes a while to import, and only pictures need it
 
-    figure = Figure(figsize=(5, 3.6), layout="constrained")
-    axes = figure.subplots()
+    figure = Figure(figsize=(9, 3.6), layout="constrained")
+    panels = figure.subplots(ncols=len(WHAT_MOVES))
     for name, points in found.curves.items():
         strengths = [point.strength for point in points]
-        axes.plot(strengths, [point.counterfactual for point in points], marker="o", markersize=3, label=name)
-        axes.fill_between(strengths, [point.low for point in points], [point.high for point in points], alpha=0.2)
-    axes.set(xlabel="strength", ylabel="probability of the counterfactual answer", title=found.task, ylim=(0, 1))
-    axes.legend()
+        for axes, estimates in zip(panels, ([getattr(point, of) for point in points] for of in WHAT_MOVES), strict=True):
+            axes.plot(strengths, [each.mean for each in estimates], marker="o", markersize=3, label=name)
+            axes.fill_between(strengths, [each.low for each in estimates], [each.high for each in estimates], alpha=0.2)
+    for axes, about in zip(panels, WHAT_MOVES.values(), strict=True):
+        axes.set(xlabel="strength", ylabel=about, ylim=(0, 1))
+    panels[0].legend()
+    figure.suptitle(found.task)
     with replacing(path) as temporary:
         figure.savefig(temporary, format="png", dpi=150)

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from rich.markup import escape
 from rich.table import Table
 
-from sparse_circuits.bridges.curve import SteeringCurves
+from sparse_circuits.bridges.curve import Estimate, SteeringCurves
 from sparse_circuits.bridges.evaluate import BridgeScores
 from sparse_circuits.bridges.features import NodeFeature
 
@@ -35,16 +35,20 @@ def steering_table(found: SteeringCurves) -> Table:
     table = Table(title=f"{found.task}, steered by {', '.join(found.nodes)} on {found.n_pairs} pairs")
     table.add_column("strength", justify="right")
     for name in found.curves:
-        table.add_column(f"{name}: P(counterfactual)", justify="right")
-        table.add_column("KL elsewhere", justify="right")
+        for column in (f"{name}: P(counterfactual)", "of the two answers", "KL elsewhere"):
+            table.add_column(column, justify="right")
     for points in zip(*found.curves.values(), strict=True):
         cells = [
             text
             for point in points
-            for text in (f"{point.counterfactual:.4f} ({point.low:.4f} to {point.high:.4f})", f"{point.side_effect:.3f}")
+            for text in (_interval(point.counterfactual), _interval(point.share), f"{point.side_effect:.3f}")
         ]
         table.add_row(f"{points[0].strength:g}", *cells)
     return table
+
+
+def _interval(estimate: Estimate) -> str:
+    return f"{estimate.mean:.4f} ({estimate.low:.4f} to {estimate.high:.4f})"
 
 
 def feature_table(features: Sequence[NodeFeature]) -> Table:

@@ -120,16 +120,21 @@ def test_curves_begin_at_the_plain_answers_and_go_through_steered_ones(
     found = steering_curves(bridged, [NODE], pairs, reference, task="toy", config=config)
     assert set(found.curves) == {"node", "random", "raw"}
     logits = bridged.dense(pairs.tokens, at=pairs.last).softmax(-1)
-    counterfactual = torch.cat([pairs.answers[:, 1], pairs.answers[:, 0]])
+    counterfactual, own = (
+        torch.cat([pairs.answers[:, 1], pairs.answers[:, 0]]),
+        torch.cat([pairs.answers[:, 0], pairs.answers[:, 1]]),
+    )
     for points in found.curves.values():
-        assert points[0].counterfactual == pytest.approx(logits.gather(1, counterfactual).mean().item(), rel=1e-4)
+        assert points[0].counterfactual.mean == pytest.approx(logits.gather(1, counterfactual).mean().item(), rel=1e-4)
         assert points[0].side_effect == pytest.approx(0, abs=1e-6)
         assert points[1].side_effect > 0
-        assert points[1].low <= points[1].counterfactual <= points[1].high
+        for estimate in (points[1].counterfactual, points[1].share):
+            assert estimate.low <= estimate.mean <= estimate.high
     changes = node_changes(bridged, directions(bridged, [NODE], reference), pairs.tokens, pairs.tokens.roll(4, 0))
     pushed = steered(bridged.dense, pairs.tokens, changes, strength=1.0, at=pairs.last).softmax(-1)
-    expected = pushed.gather(1, counterfactual).mean().item()
-    assert found.curves["node"][1].counterfactual == pytest.approx(expected, rel=1e-4)
+    to_other, to_own = pushed.gather(1, counterfactual), pushed.gather(1, own)
+    assert found.curves["node"][1].counterfactual.mean == pytest.approx(to_other.mean().item(), rel=1e-4)
+    assert found.curves["node"][1].share.mean == pytest.approx((to_other / (to_other + to_own)).mean().item(), rel=1e-4)
     draw_steering(found, tmp_path / "steering.png")
     assert (tmp_path / "steering.png").stat().st_size > 1000
 

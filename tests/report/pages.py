@@ -91,9 +91,10 @@ def steering() -> dict[str, Any]:
     def curve(rise: float) -> list[dict[str, float]]:
         strengths = [tenth / 10 for tenth in range(11)]
         probabilities = [0.1 + rise * strength for strength in strengths]
+        estimates = [{"mean": p, "low": p - 0.05, "high": p + 0.05} for p in probabilities]
         return [
-            {"strength": s, "counterfactual": p, "low": p - 0.05, "high": p + 0.05, "own": 1 - p, "side_effect": s * rise / 10}
-            for s, p in zip(strengths, probabilities, strict=True)
+            {"strength": s, "counterfactual": each, "share": each, "own": 1 - each["mean"], "side_effect": s * rise / 10}
+            for s, each in zip(strengths, estimates, strict=True)
         ]
 
     tokens = [{"before": "def f(", "token": "x", "projection": 1.0, "activation": 0.5}]

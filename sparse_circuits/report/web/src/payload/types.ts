@@ -173,11 +173,15 @@ export interface Bridge {
   alternating: Record<string, Crossing>;
 }
 
-export interface Moved {
-  strength: number;
-  counterfactual: Num;
+export interface Estimate {
+  mean: Num;
   low: Num;
   high: Num;
+}
+export interface Moved {
+  strength: number;
+  counterfactual: Estimate;
+  share: Estimate;
   own: Num;
   side_effect: Num;
 }

@@ -1,6 +1,6 @@
 // A bridge to a dense model, and what steering it along a circuit's nodes does.
 
-import type { Bridge, Crossing, Moved, Payload, Steering } from "../payload/types";
+import type { Bridge, Crossing, Estimate, Moved, Num, Payload, Steering } from "../payload/types";
 import { decimal, visible } from "../numbers";
 import { LineChart } from "../parts/LineChart";
 import { Panel } from "../parts/Panel";
@@ -102,14 +102,18 @@ function BridgePart({ bridge }: { bridge: Bridge }) {
 }
 
 function SteeringPart({ found }: { found: Steering }) {
-  const series = (value: (moved: Moved) => number | null, hasBand: boolean) =>
+  const series = (lines: (curve: Moved[]) => { y: Num[]; low?: Num[]; high?: Num[] }) =>
     Object.entries(found.curves).map(([way, curve]) => ({
       label: WAYS[way]?.[0] ?? way,
       color: WAYS[way]?.[1] ?? "var(--ink)",
       x: curve.map(each => each.strength),
-      y: curve.map(value),
-      ...(hasBand ? { low: curve.map(each => each.low), high: curve.map(each => each.high) } : {}),
+      ...lines(curve),
     }));
+  const banded = (estimates: Estimate[]) => ({
+    y: estimates.map(each => each.mean),
+    low: estimates.map(each => each.low),
+    high: estimates.map(each => each.high),
+  });
   return (
     <>
       <div class="title">
@@ -119,7 +123,7 @@ function SteeringPart({ found }: { found: Steering }) {
           pairs.
         </p>
       </div>
-      <div class="grid two">
+      <div class="grid three">
         <Panel
           title="The other answer"
           about="How likely the answer to the other prompt becomes; bands are 95 % intervals."
@@ -128,7 +132,18 @@ function SteeringPart({ found }: { found: Steering }) {
           <LineChart
             title="Probability of the other answer"
             axis="strength"
-            series={series(each => each.counterfactual, true)}
+            series={series(curve => banded(curve.map(each => each.counterfactual)))}
+          />
+        </Panel>
+        <Panel
+          title="Which of the two answers"
+          about="The other answer's share of the two: what moves where a prompt could go on in many ways."
+          data={() => found.curves}
+        >
+          <LineChart
+            title="Share of the two answers"
+            axis="strength"
+            series={series(curve => banded(curve.map(each => each.share)))}
           />
         </Panel>
         <Panel
@@ -136,7 +151,11 @@ function SteeringPart({ found }: { found: Steering }) {
           about="By how much the same push changes answers on unrelated text: KL in nats a token."
           data={() => found.curves}
         >
-          <LineChart title="KL on unrelated text" axis="strength" series={series(each => each.side_effect, false)} />
+          <LineChart
+            title="KL on unrelated text"
+            axis="strength"
+            series={series(curve => ({ y: curve.map(each => each.side_effect) }))}
+          />
         </Panel>
       </div>
       <Panel title="The nodes in the dense model" name={`steering-${found.task}`} data={() => found.features}>
