@@ -120,6 +120,11 @@ def _one_sentence(error: Exception, verb: str) -> str:
         return f'"{value}" is no value of {_key(text)}{nearest(value, choices)}: choose one of {", ".join(choices)}.'
     if match := re.search(r"Value '([^']*)' of type '\w+' could not be converted to (\w+)", text):
         return f'{_key(text)} takes {KINDS.get(match[2], match[2])}, not "{match[1]}".'
+    if match := re.search(r"override (\S+?)=(.*?)\s+Invalid value assigned: \w+ is not a ListConfig", text):
+        return f"{match[1]} takes a list, not \"{match[2]}\": write '{match[1]}=[{match[2]}]'."
+    if match := re.search(r"override (\S+?)=(.*?)\s+Invalid type assigned: \w+ is not a subclass", text):
+        example = next(key for key in _keys(verb) if key.startswith(f"{match[1]}."))
+        return f'{match[1]} is a group of settings, not "{match[2]}": give them one by one, such as {example}=...'
     return f"{' '.join(text.split())}: see sparse-circuits {verb} --help."
 
 

@@ -46,6 +46,12 @@ def test_every_verb_composes_and_its_help_names_every_setting(verb: str) -> None
         ("train", "n_tokens=1.5", 'n_tokens takes a whole number, not "1.5"'),
         ("train", "model.d_model=20", "does not divide d_model = 20"),
         ("train", "l0_fraction=-1", "give a share above 0"),
+        ("train", "data.sources=stdlib", "takes a list, not \"stdlib\": write 'data.sources=[stdlib]'"),
+        (
+            "extract",
+            "extract.tune=quick",
+            'extract.tune is a group of settings, not "quick": give them one by one, such as extract.tune.',
+        ),
         ("tasks", "split=heldout", 'did you mean "held_out"?'),
     ],
 )
