@@ -22,9 +22,10 @@ N_ANSWERS_SHOWN = 1
 def pairs_table(diagnoses: Sequence[Diagnosis]) -> Table:
     """Return a table of what the tasks' generators give, and below it why the invalid ones are."""
     invalid = [diagnosis for diagnosis in diagnoses if diagnosis.verdict is Verdict.invalid]
-    headers = "pairs", "valid", "tokens", "repeats", "fillers", "also in train"
+    headers = "pairs", "valid", "tokens", "repeats", "fillers", "in train"
     table = _table("The tasks' pairs", headers, caption="\n".join(map(_reasons, invalid)))
-    table.add_column("answers", no_wrap=True, overflow="ellipsis")  # whole in tasks.json
+    table.expand = True
+    table.add_column("answers", no_wrap=True, overflow="ellipsis", ratio=1)  # what room is left; whole in tasks.json
     for diagnosis in diagnoses:
         text = diagnosis.text
         table.add_row(
@@ -60,7 +61,7 @@ def _table(title: str, headers: Sequence[str], *, caption: str = "") -> Table:
     table = Table(title=title, caption=caption, box=SIMPLE_HEAD, padding=0, show_edge=False)
     table.add_column("task", no_wrap=True)
     for header in headers:
-        table.add_column(header, justify="right")
+        table.add_column(header, justify="right", min_width=max(map(len, header.split())))
     return table
 
 
