@@ -11,29 +11,15 @@ import argparse
 from contextlib import nullcontext
 from pathlib import Path
 
-import torch
-
+from experiments.at_step import at_step
 from sparse_circuits.circuits import measure_means
-from sparse_circuits.data import DataConfig, Loader, Tokenizer, prepare, validation_batches
-from sparse_circuits.model import ModelConfig, Transformer
-from sparse_circuits.model.store import read_tensors
+from sparse_circuits.data import DataConfig, Loader, prepare, validation_batches
 from sparse_circuits.plain import from_plain
 from sparse_circuits.pretrained import FOLDER, Pretrained, halve_bigram_, write_pretrained
 from sparse_circuits.run import read_json
 from sparse_circuits.subject import MEANS_TOKENS
 from sparse_circuits.training.evaluate import validation_loss
 from sparse_circuits.training.export import load_trained
-
-
-@torch.no_grad()
-def at_step(run: Path, step: int, tokenizer: Tokenizer) -> Transformer:
-    """Return the model that a run had at a step whose checkpoint it kept."""
-    config = from_plain(ModelConfig, read_json(run / "run.json")["config"]["model"])
-    model = Transformer(config, d_vocab=tokenizer.d_vocab).requires_grad_(False)
-    tensors, _ = read_tensors(run / "checkpoints" / f"step_{step:08d}.safetensors", kind="checkpoint")
-    for name, weight in model.named_parameters():
-        weight.copy_(tensors[f"step:model:{name}"])
-    return model
 
 
 def main() -> None:
