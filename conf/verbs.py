@@ -150,6 +150,8 @@ class SteerVerb:
     """Task whose prompts are steered: a name, pairs.jsonl or module:TASK."""
     nodes: list[str] = field(default_factory=list)
     """Nodes at act_in sites, all at once, as '["1.attn.act_in[17]"]'; []: those of the run's circuit for the task."""
+    n_strongest: int | None = None
+    """Instead of either: as many of all nodes as move the dense model's answers most, to first order, on validation pairs."""
     steer: SteerConfig = field(default_factory=SteerConfig)
     """Strengths and controls."""
 

@@ -91,16 +91,21 @@ def directions(bridged: Bridged, nodes: Sequence[Node], reference: Int[Tensor, "
     Raises:
         UserError: a node is not at a site that the bridge leads from.
     """
-    found = {}
-    for node in nodes:
-        place = place_of(bridged, node)
-        ours, theirs = bridged.bridge.crossings[place]
-        gain, is_centred = norm_at(bridged.dense, theirs)
-        column = bridged.bridge.decoder_matrix(place)[:, node.channel]
-        column = column - column.mean() if is_centred else column
-        ratio = size(bridged.sparse, ours, reference) / size(bridged.dense, theirs, reference, is_centred=is_centred)
-        found[node] = ratio * gain * column / norm_at(bridged.sparse, ours).gain[node.channel]
-    return found
+    places = {node: place_of(bridged, node) for node in nodes}
+    maps = {place: _map_behind_norms(bridged, place, reference) for place in set(places.values())}
+    return {node: maps[place][:, node.channel] for node, place in places.items()}
+
+
+def _map_behind_norms(
+    bridged: Bridged, place: int, reference: Int[Tensor, "n_rows n_pos"]
+) -> Float[Tensor, "d_dense d_sparse"]:
+    """Return, channel by channel, what one unit of what the sparse sublayer reads is to the dense one."""
+    ours, theirs = bridged.bridge.crossings[place]
+    gain, is_centred = norm_at(bridged.dense, theirs)
+    decoder = bridged.bridge.decoder_matrix(place)
+    decoder = decoder - decoder.mean(0) if is_centred else decoder
+    ratio = size(bridged.sparse, ours, reference) / size(bridged.dense, theirs, reference, is_centred=is_centred)
+    return ratio * gain.unsqueeze(1) * decoder / norm_at(bridged.sparse, ours).gain
 
 
 def place_of(bridged: Bridged, node: Node) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 from rich.console import Console
@@ -11,12 +12,13 @@ from sparse_circuits.bridges.curve import SteeringCurves, draw_steering, steerin
 from sparse_circuits.bridges.features import node_features
 from sparse_circuits.bridges.load import load_bridged
 from sparse_circuits.bridges.narrow import task_family
+from sparse_circuits.bridges.strongest import strongest_nodes
 from sparse_circuits.bridges.table import bridge_table, feature_table, steering_table
 from sparse_circuits.bridges.train import train_bridge
 from sparse_circuits.circuits import Circuit
 from sparse_circuits.conf.verbs import BridgeVerb, SteerVerb
 from sparse_circuits.data.words import Split
-from sparse_circuits.errors import UserError
+from sparse_circuits.errors import UserError, check_counts
 from sparse_circuits.model import Node
 from sparse_circuits.plain import to_plain
 from sparse_circuits.run import rank, write_json
@@ -54,18 +56,21 @@ def bridge(config: BridgeVerb, console: Console) -> BridgeScores:
 
 def steer(config: SteerVerb, console: Console) -> SteeringCurves:
     """Steer the dense model of a bridge, and print and keep the curves."""
+    if config.n_strongest is not None:
+        check_counts(vars(config), "n_strongest", of="")
+        if config.nodes:
+            raise UserError("Give nodes or n_strongest, not both: the one names nodes, the other chooses them.")
     bridged, (task,) = load_bridged(config.run), find_tasks([config.task])
     model, settings = bridged.sparse, config.steer
-    nodes = [Node.parse(node) for node in config.nodes] or circuit_inputs(config.run, task)
-    batch = encode_pairs(
-        task,
-        bridged.tokenizer,
-        split=Split.held_out,
-        n_pairs=settings.n_pairs,
-        seed=settings.seed,
-        max_tokens=model.config.n_ctx,
+    pairs = partial(
+        encode_pairs, task, bridged.tokenizer, n_pairs=settings.n_pairs, seed=settings.seed, max_tokens=model.config.n_ctx
     )
     rows = validation_rows(config.run, n_tokens=settings.n_reference_tokens, n_ctx=model.config.n_ctx)
+    if config.n_strongest is None:
+        nodes = [Node.parse(node) for node in config.nodes] or circuit_inputs(config.run, task)
+    else:
+        nodes = strongest_nodes(bridged, pairs(split=Split.validation), rows, n_nodes=config.n_strongest)
+    batch = pairs(split=Split.held_out)
     found = steering_curves(bridged, nodes, batch, rows, task=task.name, config=settings)
     features = node_features(bridged, nodes, rows)
     console.print(steering_table(found))

@@ -10,11 +10,12 @@ from sparse_circuits.bridges import Bridge
 from sparse_circuits.bridges.curve import SteerConfig, draw_steering, most_pushed, steering_curves
 from sparse_circuits.bridges.load import Bridged
 from sparse_circuits.bridges.steer import directions, node_changes, random_directions, raw_changes, size, steer, steered
+from sparse_circuits.bridges.strongest import first_order_effects, steerable, strongest_nodes
 from sparse_circuits.data import Tokenizer
 from sparse_circuits.errors import UserError
 from sparse_circuits.model import Node, Transformer, record
 from sparse_circuits.model.dense import Dense, HuggingFace, norm_at
-from sparse_circuits.tasks import PairBatch, Scoring
+from sparse_circuits.tasks import PairBatch, Scoring, answer_difference, right_margins
 from tests.bridges.models import D_VOCAB, N_CTX
 
 NODE = Node("1.attn.act_in", 5)
@@ -137,6 +138,30 @@ def test_curves_begin_at_the_plain_answers_and_go_through_steered_ones(
     assert found.curves["node"][1].share.mean == pytest.approx((to_other / (to_other + to_own)).mean().item(), rel=1e-4)
     draw_steering(found, tmp_path / "steering.png")
     assert (tmp_path / "steering.png").stat().st_size > 1000
+
+
+def test_first_order_effects_are_slopes_of_steering(bridged: Bridged, pairs: PairBatch, reference: Tensor) -> None:
+    for each in (bridged.sparse, bridged.dense, bridged.bridge):
+        each.double()
+    nodes = [NODE, Node("0.mlp.act_in", 7), Node("0.attn.act_in", 1)]
+    found = first_order_effects(bridged, nodes, pairs, reference)
+
+    def odds(node: Node, strength: float) -> float:
+        along = directions(bridged, [node], reference)
+        changes = node_changes(bridged, along, pairs.tokens, pairs.tokens.roll(pairs.n_pairs, 0))
+        logits = steered(bridged.dense, pairs.tokens, changes, strength=strength, at=pairs.last)
+        return -right_margins(answer_difference(logits, pairs)).mean().item()
+
+    for node in nodes:
+        slope = (odds(node, 1e-3) - odds(node, -1e-3)) / 2e-3
+        assert found[node] == pytest.approx(slope, rel=1e-4, abs=1e-12) and found[node] != 0
+
+
+def test_the_strongest_nodes_are_those_of_the_largest_effects(bridged: Bridged, pairs: PairBatch, reference: Tensor) -> None:
+    effects = first_order_effects(bridged, steerable(bridged), pairs, reference)
+    assert {node.site for node in effects} == {f"{layer}.{kind}.act_in" for layer in (0, 1) for kind in ("attn", "mlp")}
+    chosen = strongest_nodes(bridged, pairs, reference, n_nodes=3)
+    assert [effects[node] for node in chosen] == sorted(effects.values(), reverse=True)[:3]
 
 
 def test_two_prompts_in_text(bridged: Bridged, reference: Tensor) -> None:

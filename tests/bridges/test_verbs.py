@@ -55,7 +55,11 @@ def test_a_narrow_bridge_is_trained_and_steered(
     assert cli.main(["report", f"run={run}"]) == 0
     shown = json.loads((run / "report.json").read_text())
     assert len(shown["bridge"]["places"]) == 3 and shown["steering"][0]["features"][1]["node"] == "0.mlp.act_in[1]"
+    assert cli.main(["steer", f"run={run}", "n_strongest=3", *said[1:]]) == 0
+    assert len(set(json.loads((run / "steering" / "single_double_quote.json").read_text())["nodes"])) == 3
     capsys.readouterr()
+    assert cli.main(["steer", f"run={run}", "n_strongest=3", said[0]]) == 2
+    assert "Give nodes or n_strongest, not both" in capsys.readouterr().err
     assert cli.main(["steer", f"run={run}"]) == 2
     assert "holds no circuit of single_double_quote: extract it" in capsys.readouterr().err
     check_a_served_page_steers(run)
