@@ -65,10 +65,11 @@ def steer(config: SteerVerb, console: Console) -> SteeringCurves:
     pairs = partial(
         encode_pairs, task, bridged.tokenizer, n_pairs=settings.n_pairs, seed=settings.seed, max_tokens=model.config.n_ctx
     )
+    nodes = [Node.parse(node) for node in config.nodes]
+    if not nodes and config.n_strongest is None:
+        nodes = circuit_inputs(config.run, task)
     rows = validation_rows(config.run, n_tokens=settings.n_reference_tokens, n_ctx=model.config.n_ctx)
-    if config.n_strongest is None:
-        nodes = [Node.parse(node) for node in config.nodes] or circuit_inputs(config.run, task)
-    else:
+    if config.n_strongest is not None:
         nodes = strongest_nodes(bridged, pairs(split=Split.validation), rows, n_nodes=config.n_strongest)
     batch = pairs(split=Split.held_out)
     found = steering_curves(bridged, nodes, batch, rows, task=task.name, config=settings)
