@@ -19,6 +19,15 @@ export async function takeShots(url, folder, task) {
       .then(() => page.screenshot({ path: join(folder, `${name}.png`) }));
   await openPage(page, url);
   const tab = name => page.locator("#bar .tabs button", { hasText: name });
+  const shootBridge = async () => {
+    await tab("Bridge").click();
+    if (!(await page.locator(".chart").count())) return;
+    await shoot("bridge");
+    const steering = page.locator("h2", { hasText: "Steering:" }).first();
+    if (!(await steering.count())) return;
+    await steering.evaluate(each => scrollTo(0, each.getBoundingClientRect().top + scrollY - 70));
+    await shoot("steering");
+  };
   if (!(await tab("Circuit").count())) {
     await shoot("finetunes");
     await browser.close();
@@ -26,6 +35,12 @@ export async function takeShots(url, folder, task) {
   }
   await shoot("overview");
   await tab("Circuit").click();
+  await page.waitForTimeout(500);
+  if (!(await page.locator(".frame").count())) {
+    await shootBridge();
+    await browser.close();
+    return [...problems, ...outside];
+  }
   if (task) await page.locator("#bar select").selectOption({ label: task });
   await page.locator(".frame .spot").first().waitFor();
   await shoot("circuit");
@@ -45,8 +60,7 @@ export async function takeShots(url, folder, task) {
   await shoot("card");
   await tab("Compare").click();
   await shoot("compare");
-  await tab("Bridge").click();
-  if (await page.locator(".chart").count()) await shoot("bridge");
+  await shootBridge();
   await browser.close();
   return [...problems, ...outside];
 }

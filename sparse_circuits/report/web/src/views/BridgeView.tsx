@@ -9,10 +9,12 @@ import { Token } from "../parts/text";
 import { Steer } from "./Steer";
 
 const WAYS: Record<string, [string, string]> = {
-  node: ["along the circuit's nodes", "var(--accent)"],
+  node: ["along the nodes", "var(--accent)"],
   random: ["along random directions", "var(--faint)"],
   raw: ["by its own activations", "var(--negative)"],
 };
+
+const MOST_NAMED = 4; // nodes in a sentence
 
 export function BridgeView({ payload: { bridge, steering, live } }: { payload: Payload }) {
   return (
@@ -119,8 +121,9 @@ function SteeringPart({ found }: { found: Steering }) {
       <div class="title">
         <h2>Steering: {found.task}</h2>
         <p class="lede">
-          The dense model, pushed along {found.nodes.join(", ")} towards the pair's other prompt, on {found.n_pairs} held-out
-          pairs.
+          The dense model, pushed along{" "}
+          {found.nodes.length > MOST_NAMED ? `${found.nodes.length} nodes (below)` : found.nodes.join(", ")} towards the pair's
+          other prompt, on {found.n_pairs} held-out pairs.
         </p>
       </div>
       <div class="grid three">
