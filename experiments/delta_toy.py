@@ -4,18 +4,44 @@
 
 A cell is a seed and a template: a base model, fifteen finetunes (five domains, three data sets each), and every vector's
 silhouette with its interval, p-value and nearest neighbours; whether two domains' sum is nearer to their mixture's vector than
-either is; and whether a finetune on twenty examples finds its domain.
+either is; whether a finetune on twenty examples finds its domain; and whether the five finetunes nearest to it, of a pool of
+forty, put together by weights that five examples choose, do its task better than five drawn at random.
 """
 
 from __future__ import annotations
 
+import argparse
+import random
+from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
+from itertools import combinations
+from pathlib import Path
 
-from sparse_circuits.diffs.finetune import FinetuneConfig
+import torch
+from torch import Tensor
+from torch.nn.functional import cosine_similarity
 
-N_SPLITS, N_FEW = 3, 20
+from experiments.cells import RESULTS, Cells
+from sparse_circuits.diffs.apply import applied_by_row
+from sparse_circuits.diffs.baselines import bags_of_words, flattened_factors, flattened_products, salient_masks
+from sparse_circuits.diffs.delta import LOGITS, Token, delta_meaning, draw_trajectories, embed
+from sparse_circuits.diffs.finetune import Finetune, FinetuneConfig, finetune
+from sparse_circuits.diffs.hub import learn_weights
+from sparse_circuits.diffs.lessons import Lesson, answer_loss, collate
+from sparse_circuits.diffs.pool import Pool, clustering
+from sparse_circuits.diffs.toys.base import SHAPE, train_base
+from sparse_circuits.diffs.toys.domains import DomainWorld, Template
+from sparse_circuits.diffs.weight_diff import WeightDiff
+
+N_SPLITS, N_POOL = 3, 8
+"""Finetunes of a domain that are clustered, and that others may be put together from."""
+N_FEW, N_TASKS = 20, 4
+"""Examples of a finetune that looks for its like, and how many such finetunes a domain has."""
+N_CHOSEN, N_WEIGHED, N_HELD_OUT = 5, 5, 64
+"""Finetunes put together, examples that weigh them, and examples that judge them."""
 RANK = 8
-FINETUNING = FinetuneConfig(n_steps=150, lr=5e-3, side_by_side=15)
+FINETUNING = FinetuneConfig(n_steps=150, lr=5e-3, side_by_side=20)
 FEW = replace(FINETUNING, n_steps=40)
 BASE_STEPS = 1500
 BASE = "toy"
@@ -55,15 +81,19 @@ class Toy:
 def measure(seed: int, template: Template) -> dict[str, object]:
     """Return everything of one base and one template."""
     toy = Toy(seed, template)
-    recipes = [((domain,), split) for domain in range(toy.world.n_domains) for split in range(N_SPLITS)]
-    labels = [str(domains[0]) for domains, _ in recipes]
+    domains = range(toy.world.n_domains)
+    recipes = [((domain,), split) for domain in domains for split in range(N_SPLITS)]
+    labels = [str(own[0]) for own, _ in recipes]
     diffs, same = toy.finetuned(recipes), toy.finetuned(recipes, same_start=True)
     vectors = {**delta_vectors(toy, diffs), **baseline_vectors(toy, diffs, same)}
+    tasks = [((domain,), N_POOL + split) for domain in domains for split in range(N_TASKS)]
+    few = embed(toy.model, toy.finetuned(tasks, n=N_FEW, config=FEW), toy.probes)
     return {
         "mass": mass(toy, diffs, labels),
         **{name: clustering(each, labels)._asdict() for name, each in vectors.items()},
         "additivity": additivity(toy),
-        "few_shot": few_shot(toy, diffs, labels),
+        "few_shot": few_shot(pool_of(toy, recipes, vectors["delta"]), tasks, few),
+        "selection": selection(toy, tasks, few),
     }
 
 
@@ -119,15 +149,43 @@ def additivity(toy: Toy) -> dict[str, object]:
     return {"to_either": torch.cat([to_first, to_second]).mean().item(), "to_sum": to_sum.mean().item(), "wins": wins}
 
 
-def few_shot(toy: Toy, diffs: Sequence[WeightDiff], labels: Sequence[str]) -> dict[str, int]:
+def pool_of(toy: Toy, recipes: Sequence[Recipe], vectors: Tensor) -> Pool:
+    """Return a pool whose names are the finetunes' numbers, whose labels their domains."""
+    names, labels = ([str(value) for value in values] for values in (range(len(recipes)), (own[0] for own, _ in recipes)))
+    return Pool(names, vectors, labels, {"base": BASE})
+
+
+def few_shot(pool: Pool, tasks: Sequence[Recipe], few: Tensor) -> dict[str, int]:
     """Return how many finetunes on twenty examples have their nearest neighbour in their own domain."""
-    names = [str(number) for number in range(len(diffs))]
-    pool = Pool(names, embed(toy.model, diffs, toy.probes), list(labels), {"base": BASE})
-    recipes = [((domain,), N_SPLITS + split) for domain in range(toy.world.n_domains) for split in range(4)]
-    vectors = embed(toy.model, toy.finetuned(recipes, n=N_FEW, config=FEW), toy.probes)
-    found = [pool.labels[int(pool.nearest(vector, n=1)[0].name)] for vector in vectors]
-    right = [label == str(domains[0]) for label, (domains, _) in zip(found, recipes, strict=True)]
+    found = [pool.labels[int(pool.nearest(vector, n=1)[0].name)] for vector in few]
+    right = [label == str(own[0]) for label, (own, _) in zip(found, tasks, strict=True)]
     return {"right": sum(right), "of": len(right)}
+
+
+def selection(toy: Toy, tasks: Sequence[Recipe], few: Tensor) -> dict[str, object]:
+    """Return what finetunes put together lose on each task, in nats a token: the nearest, some at random, and the base."""
+    recipes = [((domain,), split) for domain in range(toy.world.n_domains) for split in range(N_POOL)]
+    diffs = toy.finetuned(recipes)
+    pool = pool_of(toy, recipes, embed(toy.model, diffs, toy.probes))
+    rng, losses = random.Random(f"selection {toy.seed}"), list[tuple[float, float, float]]()
+    for (own, split), vector in zip(tasks, few, strict=True):
+        lessons = [toy.world.example(own, toy.template, split, number) for number in range(N_FEW + N_HELD_OUT)]
+        examples, held_out = lessons[:N_WEIGHED], lessons[N_FEW:]
+        near = [int(each.name) for each in pool.nearest(vector, n=N_CHOSEN)]
+        chosen = [[diffs[number] for number in numbers] for numbers in (near, rng.sample(range(len(diffs)), N_CHOSEN))]
+        put_together = [learn_weights(toy.model, each, examples).diff for each in chosen]
+        losses.append(tuple(loss_of(toy, diff, held_out) for diff in (*put_together, None)))
+    nearest, random_ones, base = zip(*losses, strict=True)
+    wins = sum(one < other for one, other in zip(nearest, random_ones, strict=True))
+    return {"nearest": nearest, "random": random_ones, "base": base, "wins": wins, "of": len(tasks)}
+
+
+@torch.no_grad()
+def loss_of(toy: Toy, diff: WeightDiff | None, lessons: Sequence[Lesson]) -> float:
+    """Return the mean loss of answers in nats a token, of a finetune or of the base."""
+    rows = collate(lessons)
+    with applied_by_row(toy.model, [diff]):
+        return answer_loss(toy.model(rows.tokens, at=rows.at), rows).mean().item()
 
 
 def main() -> None:

@@ -98,6 +98,6 @@ def validation_batches(
     return (read_windows(packed, batch * n_ctx, n_ctx=n_ctx) for batch in windows.reshape(n_batches, batch_size))
 
 
-def read_windows(packed: Packed, starts: Int[np.ndarray, "batch"], *, n_ctx: int) -> Int[Tensor, "batch pos_plus_one"]:
+def read_windows(packed: Packed, starts: Int[np.ndarray, " batch"], *, n_ctx: int) -> Int[Tensor, "batch pos_plus_one"]:
     """Return the n_ctx + 1 tokens from each start on."""
     return torch.from_numpy(np.stack([packed.read(int(start), n_ctx + 1) for start in starts]))

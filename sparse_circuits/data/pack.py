@@ -73,7 +73,7 @@ class ShardWriter:
         self._pending, self._n_pending = [rest], len(rest)
 
 
-def open_shard(folder: Path, shard: Shard, *, dtype: np.dtype) -> Integer[np.ndarray, "n_tokens"]:
+def open_shard(folder: Path, shard: Shard, *, dtype: np.dtype) -> Integer[np.ndarray, " n_tokens"]:
     """Map one shard into memory.
 
     Raises:
@@ -100,7 +100,7 @@ class Packed:
     def __len__(self) -> int:
         return self._starts[-1]
 
-    def read(self, start: int, n_tokens: int) -> Int[np.ndarray, "n_tokens"]:
+    def read(self, start: int, n_tokens: int) -> Int[np.ndarray, " n_tokens"]:
         """Return the tokens from `start` on as int64."""
         assert 0 <= start <= start + n_tokens <= len(self)
         return np.concatenate([np.empty(0, np.int64), *self._pieces(start, n_tokens)], dtype=np.int64)

@@ -66,7 +66,7 @@ class PairBatch:
 
     tokens: Int[Tensor, "n_prompts pos"]
     """Right-padded with end_of_text; `last` says where a prompt ends, never the id."""
-    last: Int[Tensor, "n_prompts"]
+    last: Int[Tensor, " n_prompts"]
     """The position at which the answer is read."""
     answers: Int[Tensor, "n_pairs 2 n_ids"]
     """Ids that count as the positive ([:, 0]) and the negative ([:, 1]) prompt's answer, padded with -1."""
@@ -76,7 +76,7 @@ class PairBatch:
     def n_pairs(self) -> int:
         return len(self.answers)
 
-    def select(self, indices: Int[Tensor, "n_selected"]) -> "PairBatch":
+    def select(self, indices: Int[Tensor, " n_selected"]) -> "PairBatch":
         """Return the pairs at `indices`, both prompts of each."""
         rows = torch.cat([indices, indices + self.n_pairs])
         return replace(self, tokens=self.tokens[rows], last=self.last[rows], answers=self.answers[indices])

@@ -12,7 +12,7 @@ from sparse_circuits.tasks.encode import PairBatch
 from sparse_circuits.tasks.task import Scoring
 
 
-def answer_difference(logits: Float[Tensor, "n_prompts d_vocab"], batch: PairBatch) -> Float[Tensor, "n_prompts"]:
+def answer_difference(logits: Float[Tensor, "n_prompts d_vocab"], batch: PairBatch) -> Float[Tensor, " n_prompts"]:
     """Return the log odds of the positive prompt's answer against what it competes with, for both prompts of every pair.
 
     `pair` and `prefix_set` compare the two answers' tokens, `complement` the positive answer with every other token.
@@ -47,28 +47,28 @@ def answer_probabilities(logits: Float[Tensor, "n_prompts d_vocab"], batch: Pair
     return torch.cat([both[: batch.n_pairs], both[batch.n_pairs :].flip(1)])
 
 
-def _log_mass(logits: Float[Tensor, "n_prompts d_vocab"], ids: Int[Tensor, "n_prompts n_ids"]) -> Float[Tensor, "n_prompts"]:
+def _log_mass(logits: Float[Tensor, "n_prompts d_vocab"], ids: Int[Tensor, "n_prompts n_ids"]) -> Float[Tensor, " n_prompts"]:
     """Return the log-sum-exp over each row's ids; -1 stands for no id."""
     return logits.gather(1, ids.clamp(min=0)).masked_fill(ids < 0, -torch.inf).logsumexp(1)
 
 
 def _log_mass_of_others(
     logits: Float[Tensor, "n_prompts d_vocab"], ids: Int[Tensor, "n_prompts 1"]
-) -> Float[Tensor, "n_prompts"]:
+) -> Float[Tensor, " n_prompts"]:
     return logits.scatter(1, ids, -torch.inf).logsumexp(1)
 
 
-def right_margins(difference: Float[Tensor, "n_prompts"]) -> Float[Tensor, "n_prompts"]:
+def right_margins(difference: Float[Tensor, " n_prompts"]) -> Float[Tensor, " n_prompts"]:
     """Return the log odds of each prompt's own answer: positive where the model is right."""
     positive, negative = difference.chunk(2)
     return torch.cat([positive, -negative])
 
 
-def task_losses(difference: Float[Tensor, "n_prompts"]) -> Float[Tensor, "n_prompts"]:
+def task_losses(difference: Float[Tensor, " n_prompts"]) -> Float[Tensor, " n_prompts"]:
     """Return the two-way cross-entropy of each prompt's own answer in nats; the task loss is its mean."""
     return softplus(-right_margins(difference))
 
 
-def task_accuracy(difference: Float[Tensor, "n_prompts"]) -> float:
+def task_accuracy(difference: Float[Tensor, " n_prompts"]) -> float:
     """Return the share of prompts whose own answer is the likelier one; a tie is a miss."""
     return (right_margins(difference) > 0).double().mean().item()
