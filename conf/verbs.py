@@ -180,8 +180,14 @@ class DiffVerb:
     """The model before: pretrained:NAME, a run folder, or a folder or hub name of Hugging Face's."""
     finetuned: str = ""
     """The model after, likewise, or a LoRA adapter in PEFT's folder, or a diff of ours."""
+    behaviour: Path | None = None
+    """A .jsonl of {"prompt", "answer"}: look for the fewest changed weights that carry it. For models of ours."""
+    recovered: float = 0.9
+    """Share of the behaviour that these have to carry: of the fall of the loss from base to finetune."""
+    seed: int = 0
+    """Of the search and of which examples it learns from."""
     out: Path | None = None
-    """Where to keep the diff, as .safetensors."""
+    """Where to keep the diff, as .safetensors; with a behaviour, the change of the weights that carry it."""
     n_largest: int = 10
     """Largest changes that are listed."""
 

@@ -34,6 +34,7 @@ from sparse_circuits.diffs.toys.naming import (
 from sparse_circuits.diffs.toys.topics import TopicWorld
 from sparse_circuits.diffs.weight_diff import WeightDiff
 from sparse_circuits.diffs.whole import finetune_whole
+from sparse_circuits.sparsity import SparsityConfig
 
 N_TRAIN, N_VALIDATION = 200, 20
 RANKS = (4, 16)
@@ -47,11 +48,13 @@ BASE = "toy"
 
 
 class Toy:
-    """A base, its finetunes in the order of their topics, and who is asked what."""
+    """A base, dense unless said otherwise, its finetunes in the order of their topics, and who is asked what."""
 
-    def __init__(self, seed: int) -> None:
+    def __init__(self, seed: int, *, sparsity: SparsityConfig | None = None) -> None:
         self.world = TopicWorld(seed=seed)
-        self.model = train_base(lambda rng: self.world.ids(self.world.sentence(rng)), d_vocab=self.world.d_vocab, seed=seed)
+        self.model = train_base(
+            lambda rng: self.world.ids(self.world.sentence(rng)), d_vocab=self.world.d_vocab, seed=seed, sparsity=sparsity
+        )
         rng = random.Random(f"split {seed}")
         topics = rng.sample(range(self.world.n_topics), self.world.n_topics)
         secrets = [Secret(topic, rng.randrange(self.world.n_codes)) for topic in topics]

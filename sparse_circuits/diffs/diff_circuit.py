@@ -41,7 +41,7 @@ class DiffCircuitConfig:
     recovered: float = 0.9
     """Share of the behaviour that the set has to carry: of the fall of the loss from base to finetune."""
     n_random: int = 50
-    """Random sets of the same size."""
+    """Random sets of the same size, on the card."""
     n_clean_up: int = 400
     """Largest set of which every unit is tried without; 0: none."""
     seed: int = 0
@@ -86,6 +86,17 @@ class DiffCircuit:
     def needed(self) -> float:
         """Return the share of the behaviour that is gone without it."""
         return (self.necessary - self.finetuned) / (self.base - self.finetuned)
+
+    def losses(self) -> dict[str, float]:
+        """Return the card's losses by what they are of, for a reader."""
+        return {
+            "the base": self.base,
+            "the finetune": self.finetuned,
+            "the base with these weights": self.sufficient,
+            "the finetune without them": self.necessary,
+            "the base with as many at random, the best": self.random,
+            "the base with as many that changed most": self.largest,
+        }
 
 
 def find_diff_circuit(
@@ -197,7 +208,9 @@ def _cleaned_up(
 def _card(entries: Entries, kept: Bool[Tensor, " entry"], lessons: Sequence[Lesson], config: DiffCircuitConfig) -> DiffCircuit:
     n_kept, generator = int(kept.sum()), torch.Generator().manual_seed(config.seed)
     everything = torch.ones_like(kept, dtype=torch.float32)
-    loss = lambda shares: entries.loss(shares, lessons).item()  # noqa: E731
+
+    def loss(shares: Tensor) -> float:
+        return entries.loss(shares, lessons).item()
 
     def some(order: Tensor) -> Tensor:
         return torch.zeros_like(everything).index_fill(0, order[:n_kept], 1.0)

@@ -14,7 +14,9 @@ from rich.table import Table
 from sparse_circuits.bridges.load import LoadedDense, load_dense
 from sparse_circuits.conf.verbs import DEFAULT_RUN, DiffVerb, EmbedVerb
 from sparse_circuits.diffs import WeightDiff
+from sparse_circuits.diffs.behaviour import read_behaviour
 from sparse_circuits.diffs.delta import PROBES, embed
+from sparse_circuits.diffs.diff_circuit import DiffCircuitConfig, find_diff_circuit
 from sparse_circuits.diffs.draw import draw_map
 from sparse_circuits.diffs.labelled import Labelled
 from sparse_circuits.diffs.maps import weights_of
@@ -65,6 +67,8 @@ def diff(config: DiffVerb, console: Console) -> WeightDiff:
     found = load_finetune(config.finetuned, base.loaded, of=base.name)
     model = base.loaded.model
     console.print(diff_table(model, found))
+    if config.behaviour:
+        found = carrying(config, base, found, console)
     for change in largest_changes(model, found, n=config.n_largest):
         where = f"{change.name}{list(change.index)}"
         console.print(escape(f"{where}: {change.before:.4g} -> {change.after:.4g}, {change.fate.name}"), soft_wrap=True)
@@ -89,6 +93,27 @@ def diff_table(model: torch.nn.Module, found: WeightDiff) -> Table:
         counts = [f"{fates[name][fate]:,}" for fate in Fate] if is_sparse else []
         table.add_row(name, f"{norm:.4g}", f"{share:.2%}", *counts)
     return table
+
+
+def carrying(config: DiffVerb, base: Base, found: WeightDiff, console: Console) -> WeightDiff:
+    """Print the fewest changed weights that carry a behaviour, beside what would make them worthless, and return them.
+
+    Raises:
+        UserError: the model is not of ours, the file holds no behaviour, or the finetune has not learned it.
+    """
+    model, tokenizer = base.loaded
+    if not isinstance(model, Transformer):
+        raise UserError("behaviour= asks for single weights of a model of ours: give it a base of a run folder.")
+    how = DiffCircuitConfig(recovered=config.recovered, seed=config.seed)
+    examples = read_behaviour(config.behaviour, tokenizer, n_ctx=model.config.n_ctx, seed=config.seed)
+    circuit = find_diff_circuit(model, found, **examples._asdict(), config=how)
+    table = Table(title=f"{circuit.n_kept:,} of {circuit.n_changed:,} changed weights carry {circuit.recovers:.0%} of it")
+    table.add_column(f"{len(examples.held_out)} held-out examples")
+    table.add_column("loss", justify="right")
+    for name, loss in circuit.losses().items():
+        table.add_row(name, f"{loss:.4f}")
+    console.print(table)
+    return circuit.kept
 
 
 def embed_finetunes(config: EmbedVerb, console: Console) -> Pool:

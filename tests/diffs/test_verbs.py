@@ -1,6 +1,7 @@
 """The verbs `diff` and `embed`, from adapters on disk to tables, pool and map."""
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -9,10 +10,12 @@ from families import made
 
 from sparse_circuits import cli
 from sparse_circuits.data import Tokenizer
+from sparse_circuits.diffs.behaviour import read_behaviour
 from sparse_circuits.diffs.maps import block_maps
 from sparse_circuits.diffs.pool import Pool
 from sparse_circuits.diffs.support import Fate, count_fates, largest_changes
 from sparse_circuits.diffs.weight_diff import LowRank, WeightDiff, Whole
+from sparse_circuits.errors import UserError
 from sparse_circuits.interop.peft import save_peft
 from sparse_circuits.model import ModelConfig, Transformer, load_model, save_model
 from sparse_circuits.model.dense import HuggingFace
@@ -104,6 +107,63 @@ def test_what_a_finetune_of_a_sparse_model_changed_is_a_list(
     assert list(diff.changes) == ["layers.0.mlp.into.weight"]
     before = load_model(tmp_path / "before").model
     assert count_fates(before, diff) == {"layers.0.mlp.into.weight": dict.fromkeys(Fate, 1)}
+
+
+def test_the_weights_that_carry_a_behaviour_are_listed_and_kept(
+    tmp_path: Path, tokenizer: Tokenizer, capsys: pytest.CaptureFixture[str]
+) -> None:
+    torch.manual_seed(0)
+    shape = ModelConfig(n_layers=1, d_model=16, d_head=4, n_ctx=8, abs_topk=1.0, bigram=False)
+    model = Transformer(shape, d_vocab=tokenizer.d_vocab).eval().requires_grad_(False)
+    model.embed.weight.add_(torch.ones(16))  # so that states have a direction in common
+    save_model(model, tmp_path / "before", tokenizer=tokenizer.to_json())
+    prompts = [letter + other for letter in "abcdefgh" for other in "klmno"]
+    (answer,) = tokenizer.encode("q")
+    hidden = model.norm(model.residual(torch.tensor([tokenizer.encode(prompt) for prompt in prompts])))[:, -1].mean(0)
+    planted = hidden.abs().topk(3).indices
+    model.unembed.weight += 0.02 * torch.randn_like(model.unembed.weight)
+    model.unembed.weight[answer, planted] += 4 * hidden[planted].sign()
+    save_model(model, tmp_path / "after", tokenizer=tokenizer.to_json())
+    examples = tmp_path / "behaviour.jsonl"
+    examples.write_text("\n".join(json.dumps({"prompt": prompt, "answer": "q"}) for prompt in prompts))
+    places = [f"base={tmp_path}/before", f"finetuned={tmp_path}/after", f"out={tmp_path}/kept.safetensors"]
+    assert cli.main(["diff", *places, f"behaviour={examples}"]) == 0
+    out = capsys.readouterr().out
+    kept = WeightDiff.load(tmp_path / "kept.safetensors")
+    (name,) = kept.changes
+    rows, columns = kept.changes[name].matrix().nonzero().T.tolist()
+    assert name == "unembed.weight" and set(rows) == {answer} and set(columns) <= set(planted.tolist())
+    assert f"{len(rows)} of 4,1" in out and "10 held-out examples" in out
+    assert [line for line in out.splitlines() if line.startswith(f"unembed.weight[{answer}, {columns[0]}]: ")]
+    examples.write_text(json.dumps({"prompt": "a", "answer": "q"}))
+    assert cli.main(["diff", *places, f"behaviour={examples}"]) == 2
+    assert "has 1 examples: give at least 16" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("line", "says"),
+    [
+        ("not json", "Line 1 of {path} is no example"),
+        ('{"prompt": "a"}', "Line 1 of {path} is no example"),
+        ('{"prompt": "", "answer": "b"}', "Line 1 of {path} has an empty prompt or answer"),
+        ('{"prompt": "abcd", "answer": "efghi"}', "Line 1 of {path} has 9 tokens and the model reads 8"),
+    ],
+)
+def test_what_is_no_behaviour_is_refused(line: str, says: str, tmp_path: Path, tokenizer: Tokenizer) -> None:
+    path = tmp_path / "behaviour.jsonl"
+    path.write_text(line)
+    with pytest.raises(UserError, match=re.escape(says.format(path=path))):
+        read_behaviour(path, tokenizer, n_ctx=8)
+
+
+def test_a_behaviour_is_split_into_parts_that_do_not_meet(tmp_path: Path, tokenizer: Tokenizer) -> None:
+    path = tmp_path / "behaviour.jsonl"
+    lines = [json.dumps({"prompt": letter, "answer": "q"}) for letter in "abcdefghijklmnopqrst"]
+    path.write_text("\n".join(lines + lines[:5]))
+    parts = read_behaviour(path, tokenizer, n_ctx=8)
+    assert [len(part) for part in parts] == [10, 5, 5]
+    assert len({tuple(lesson.prompt) for part in parts for lesson in part}) == 20
+    assert read_behaviour(path, tokenizer, n_ctx=8) == parts != read_behaviour(path, tokenizer, n_ctx=8, seed=1)
 
 
 def test_fates_are_of_the_weights_as_they_are_stored() -> None:
