@@ -4,7 +4,7 @@
 
 A cell is a seed: a sparse base of the language of hidden topics, an adapter that learns to name topics from LoRAs of it, and
 twenty finetunes of all of its parameters, under its own budget of nonzeros, that hide topics which the adapter never learned.
-Of each the fewest changed weights are found that carry the behaviour behind its code, and the adapter is asked about four changes:
+Of each the fewest changed weights are found that carry the behaviour behind its code; the adapter is asked about four changes:
 
     whole     the finetune
     circuit   these weights alone
