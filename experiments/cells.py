@@ -5,9 +5,10 @@ from __future__ import annotations
 import argparse
 import json
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
+from statistics import mean
 from typing import Any
 
 from sparse_circuits.circuits import Objective
@@ -62,7 +63,7 @@ class Cells:
 
 
 def run_by_seed(measure: Callable[[int], dict[str, Any]], about: str, *, study: str) -> None:
-    """Run a study whose cells are seeds, from the command line.
+    """Run a study whose cells are seeds, from the command line, and print its means over them.
 
     Args:
         measure: from a seed to its cell.
@@ -74,5 +75,24 @@ def run_by_seed(measure: Callable[[int], dict[str, Any]], about: str, *, study: 
     parser.add_argument("--out", type=Path, default=RESULTS / f"{study}.jsonl")
     options = parser.parse_args()
     cells = Cells(options.out)
-    for seed in options.seeds:
-        cells.run(partial(measure, seed), seed=seed)
+    print(means([cells.run(partial(measure, seed), seed=seed) for seed in options.seeds]))
+
+
+def means(rows: Sequence[dict[str, Any]]) -> str:
+    """Return a line for every number that all rows have: where it stands in them, its mean, and each row's."""
+    flat = [dict(leaves(json.loads(json.dumps(row)))) for row in rows]  # as a file keeps them, whose keys are strings
+    lines = []
+    for name in flat[0]:
+        if all(name in row for row in flat):
+            each = [row[name] for row in flat]
+            lines.append(f"{name:45} {mean(each):8.3f}   {'  '.join(f'{value:.3f}' for value in each)}")
+    return "\n".join(lines)
+
+
+def leaves(value: Any, place: str = "") -> Iterator[tuple[str, float]]:
+    """Yield the numbers in a nested value, with the keys that lead there."""
+    if isinstance(value, (bool, int, float)):
+        yield place, float(value)
+    elif isinstance(value, (dict, list)):
+        for key, own in value.items() if isinstance(value, dict) else enumerate(value):
+            yield from leaves(own, f"{place}.{key}".lstrip("."))

@@ -22,7 +22,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cosine_similarity
 
-from experiments.cells import RESULTS, Cells
+from experiments.cells import RESULTS, Cells, means
 from sparse_circuits.diffs.apply import applied_by_row
 from sparse_circuits.diffs.baselines import bags_of_words, flattened_factors, flattened_products, salient_masks
 from sparse_circuits.diffs.delta import LOGITS, Token, delta_meaning, draw_trajectories, embed
@@ -195,9 +195,9 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=RESULTS / "delta_toy.jsonl")
     options = parser.parse_args()
     cells = Cells(options.out)
-    for seed in options.seeds:
-        for template in options.templates:
-            cells.run(partial(measure, seed, Template[template]), seed=seed, template=template)
+    for template in options.templates:
+        work = {seed: partial(measure, seed, Template[template]) for seed in options.seeds}
+        print(template, means([cells.run(work[seed], seed=seed, template=template) for seed in work]), sep="\n")
 
 
 if __name__ == "__main__":

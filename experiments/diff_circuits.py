@@ -15,7 +15,7 @@ import random
 from functools import partial
 from pathlib import Path
 
-from experiments.cells import RESULTS, Cells
+from experiments.cells import RESULTS, Cells, means
 from sparse_circuits.conf.verbs import DEFAULT_RUN
 from sparse_circuits.data.words import Split
 from sparse_circuits.diffs.diff_circuit import DiffCircuit, DiffCircuitConfig, find_diff_circuit
@@ -100,9 +100,12 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=RESULTS / "diff_circuits.jsonl")
     options = parser.parse_args()
     cells, subject = Cells(options.out), subject_of(DEFAULT_RUN, options.checkpoint)
-    for seed in range(options.seeds):
-        for task, other in zip(options.tasks, options.tasks[1:] + options.tasks[:1], strict=True):
-            cells.run(partial(measure, subject, task, other, seed=seed), task=task, other=other, seed=seed)
+    rows = [
+        cells.run(partial(measure, subject, task, other, seed=seed), task=task, other=other, seed=seed)
+        for seed in range(options.seeds)
+        for task, other in zip(options.tasks, options.tasks[1:] + options.tasks[:1], strict=True)
+    ]
+    print(means(rows))
 
 
 if __name__ == "__main__":
