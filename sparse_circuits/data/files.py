@@ -47,13 +47,13 @@ def read_texts(path: Path, *, text_field: str) -> Iterator[str]:
             case ".py" | ".txt":
                 yield _decode(path.read_bytes(), path)
             case ".jsonl":
-                yield from _jsonl_texts(path, text_field=text_field)
+                yield from (text_of(row, text_field, where=where) for where, row in read_rows(path))
             case ".parquet":
                 yield from _parquet_texts(path, text_field=text_field)
             case _:
                 raise UserError(f"{path} is none of {', '.join(SUFFIXES)}: convert the file.")
     except OSError as error:
-        raise UserError(f"Could not read {path} ({error.strerror or error}): check the file.") from error
+        raise _unreadable(path, error) from error
 
 
 def text_of(row: Mapping[str, Any], text_field: str, *, where: str) -> str:
@@ -80,25 +80,42 @@ def _decode(raw: bytes, path: Path) -> str:
     try:
         text = raw.decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        raise UserError(f"{path} is not UTF-8 text ({error.reason}): leave it out or convert it.") from error
+        raise UserError(f"{path} is not UTF-8 text ({error.reason}): convert it, or leave it out.") from error
     if "\0" in text:
-        raise UserError(f"{path} is a binary file: leave it out of the glob.")
+        raise UserError(f"{path} is a binary file: give text, or leave it out.")
     return text.replace("\r\n", "\n").replace("\r", "\n")
 
 
-def _jsonl_texts(path: Path, *, text_field: str) -> Iterator[str]:
-    with open(path, "rb") as lines:
-        for number, line in enumerate(lines, start=1):
-            if not line.strip():
-                continue
-            where = f"{path}, line {number},"
-            try:
-                row = json.loads(_decode(line, path))
-            except json.JSONDecodeError as error:
-                raise UserError(f"{where} is not valid JSON ({error.msg}): correct or delete the line.") from error
-            if not isinstance(row, dict):
-                raise UserError(f'{where} is no JSON object: write {{"{text_field}": ...}} on each line.')
-            yield text_of(row, text_field, where=where)
+def read_rows(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Yield the objects of a .jsonl, each behind the words that name its line.
+
+    A line ends where the file ends it, and not at every separator that a text may hold, as with `str.splitlines`.
+
+    Raises:
+        UserError: the file cannot be read, is no UTF-8 text, or a line is no JSON object.
+    """
+    try:
+        with open(path, "rb") as lines:
+            for number, line in enumerate(lines, start=1):
+                if line.strip():
+                    where = f"{path}, line {number},"
+                    yield where, _object(_decode(line, path), where=where)
+    except OSError as error:
+        raise _unreadable(path, error) from error
+
+
+def _object(line: str, *, where: str) -> dict[str, Any]:
+    try:
+        row = json.loads(line)
+    except json.JSONDecodeError as error:
+        raise UserError(f"{where} is not valid JSON ({error.msg}): correct or delete the line.") from error
+    if not isinstance(row, dict):
+        raise UserError(f'{where} is no JSON object: write {{"name": value, ...}} on each line.')
+    return row
+
+
+def _unreadable(path: Path, error: OSError) -> UserError:
+    return UserError(f"Could not read {path} ({error.strerror or error}): check the file.")
 
 
 def _parquet_texts(path: Path, *, text_field: str) -> Iterator[str]:

@@ -5,12 +5,12 @@ FILE.jsonl    {"prompt": "...", "answer": "..."} a line
 
 from __future__ import annotations
 
-import json
 import random
 from pathlib import Path
 from typing import NamedTuple
 
 from sparse_circuits.data import Tokenizer
+from sparse_circuits.data.files import read_rows
 from sparse_circuits.diffs.lessons import Lesson
 from sparse_circuits.errors import UserError
 
@@ -39,32 +39,20 @@ def read_behaviour(path: Path, tokenizer: Tokenizer, *, n_ctx: int, seed: int = 
         seed: of the split.
 
     Raises:
-        UserError: there is no such file, a line has no prompt or answer or is too long, or there are too few.
+        UserError: there is no such file, a line is no example or too long, or there are too few.
     """
-    if not path.is_file():
-        raise UserError(f"{path} does not exist: give a .jsonl with a prompt and an answer a line.")
     found: dict[tuple[str, str], Lesson] = {}
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
-        if line.strip():
-            prompt, answer = _texts(line, where=f"Line {number} of {path}")
-            lesson = Lesson(tokenizer.encode(prompt), tokenizer.encode(answer))
-            if (n_tokens := len(lesson.prompt) + len(lesson.answer)) > n_ctx:
-                raise UserError(f"Line {number} of {path} has {n_tokens} tokens and the model reads {n_ctx}: shorten it.")
-            found[prompt, answer] = lesson
+    for where, row in read_rows(path):
+        prompt, answer = row.get("prompt"), row.get("answer")
+        if not (isinstance(prompt, str) and prompt and isinstance(answer, str) and answer):
+            raise UserError(f'{where} is no example: write {{"prompt": "...", "answer": "..."}}, neither of them empty.')
+        lesson = Lesson(tokenizer.encode(prompt), tokenizer.encode(answer))
+        if (n_tokens := len(lesson.prompt) + len(lesson.answer)) > n_ctx:
+            raise UserError(f"{where} has {n_tokens} tokens and the model reads {n_ctx}: shorten it.")
+        found[prompt, answer] = lesson
     if len(found) < N_AT_LEAST:
         raise UserError(f"{path} has {len(found)} examples: give at least {N_AT_LEAST} that differ.")
     lessons = list(found.values())
     random.Random(f"behaviour {seed}").shuffle(lessons)
     half, quarter = len(lessons) // 2, len(lessons) // 4
     return Behaviour(lessons[:half], lessons[half : half + quarter], lessons[half + quarter :])
-
-
-def _texts(line: str, *, where: str) -> tuple[str, str]:
-    try:
-        row = json.loads(line)
-        prompt, answer = row["prompt"], row["answer"]
-    except (ValueError, TypeError, KeyError) as error:
-        raise UserError(f'{where} is no example: write {{"prompt": "...", "answer": "..."}}.') from error
-    if not (isinstance(prompt, str) and prompt and isinstance(answer, str) and answer):
-        raise UserError(f"{where} has an empty prompt or answer: both need some text.")
-    return prompt, answer

@@ -7,12 +7,13 @@ FOLDER/index.csv    the released files, which are brought into a store once, so 
 
 from __future__ import annotations
 
-import json
 from functools import partial
 from itertools import groupby
 from pathlib import Path
+from typing import Any
 
 from sparse_circuits.bridges.load import LoadedDense
+from sparse_circuits.data.files import read_rows
 from sparse_circuits.diffs.labelled import Labelled
 from sparse_circuits.diffs.store import INDEX_FILE, DiffStore, Part
 from sparse_circuits.errors import UserError, nearest
@@ -39,7 +40,7 @@ def read_pool(place: Path, base: LoadedDense, *, of: str, label: str, store: Pat
     if (place / INDEX_FILE).is_file():
         return _of_store(DiffStore(place), of=of, label=label)
     if place.suffix == ".jsonl" and place.is_file():
-        return [_of_line(number, line, base, of=of) for number, line in enumerate(_lines(place), 1)]
+        return [_of_row(row, base, of=of, where=where) for where, row in read_rows(place)]
     if place.suffix == ".csv" and place.is_file():
         return _of_store(bring_in(place, base, of=of, store=store), of=of, label="topic")
     raise UserError(f"{place} is no pool of finetunes: give a store's folder, a .jsonl of places, or a released index.csv.")
@@ -88,17 +89,11 @@ def _of_store(store: DiffStore, *, of: str, label: str) -> list[Labelled]:
     return found
 
 
-def _of_line(number: int, line: str, base: LoadedDense, *, of: str) -> Labelled:
-    try:
-        row = json.loads(line)
-        place, label, split = str(row["place"]), str(row["label"]), row.get("split")
-    except (ValueError, TypeError, KeyError, AttributeError) as error:
-        raise UserError(f'Line {number} of the pool names no finetune: write {{"place": ..., "label": ...}}.') from error
+def _of_row(row: dict[str, Any], base: LoadedDense, *, of: str, where: str) -> Labelled:
+    if not {"place", "label"} <= row.keys():
+        raise UserError(f'{where} names no finetune: write {{"place": ..., "label": ...}}.')
+    place, label, split = str(row["place"]), str(row["label"]), row.get("split")
     if split not in (None, *Part.__members__):
-        raise UserError(f'Line {number} of the pool has the split "{split}": write train, validation or test.')
+        raise UserError(f'{where} has the split "{split}": write train, validation or test.')
     part = None if split is None else Part[split]
     return Labelled(str(row.get("name", place)), label, partial(load_finetune, place, base, of=of), part)
-
-
-def _lines(path: Path) -> list[str]:
-    return [line for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]

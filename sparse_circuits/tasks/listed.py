@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from sparse_circuits.data.files import read_rows
 from sparse_circuits.data.words import Split
 from sparse_circuits.errors import UserError, nearest
 from sparse_circuits.run import replacing
@@ -44,27 +45,18 @@ def load_pairs(path: Path, *, scoring: Scoring = Scoring.pair) -> Task:
         UserError: the file is missing or empty, or a line is no pair; names the line.
     """
     path = Path(path)
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"Could not read the pairs in {path} ({error}): give a JSONL file in UTF-8.") from error
-    rows = {n: _row(line, where=f"{path}, line {n}") for n, line in enumerate(lines, start=1) if line.strip()}
+    rows = [_checked(row, where=where) for where, row in read_rows(path)]
     if not rows:
         raise UserError(f'{path} lists no pairs: write one {{"pos", "neg", "pos_answer", "neg_answer"}} object a line.')
     pairs: dict[Split, list[Pair]] = {split: [] for split in Split}
-    for index, row in enumerate(rows.values()):
+    for index, row in enumerate(rows):
         split = Split[row["split"]] if "split" in row else dealt_split(index)
         pairs[split].append(Pair(*(row[key] for key in KEYS), fillers=()))
     return listed_task(path.stem, pairs, summary=f"{len(rows)} pairs listed in {path.name}", scoring=scoring)
 
 
-def _row(line: str, *, where: str) -> dict[str, Any]:
-    try:
-        row = json.loads(line)
-    except json.JSONDecodeError as error:
-        raise UserError(f"{where} is not valid JSON ({error}): write one object a line.") from error
-    texts = row if isinstance(row, dict) else {}
-    wrong = [key for key in KEYS if not (isinstance(texts.get(key), str) and texts[key])]
+def _checked(row: dict[str, Any], *, where: str) -> dict[str, Any]:
+    wrong = [key for key in KEYS if not (isinstance(row.get(key), str) and row[key])]
     if wrong:
         raise UserError(f"{where} lacks {', '.join(wrong)}: give {', '.join(KEYS)}, each a text that is not empty.")
     splits = [split.name for split in Split]

@@ -8,7 +8,7 @@ import pytest
 from pyarrow import parquet
 
 from sparse_circuits.data import extras
-from sparse_circuits.data.files import matching_files, read_texts
+from sparse_circuits.data.files import matching_files, read_rows, read_texts
 from sparse_circuits.errors import UserError
 
 
@@ -82,6 +82,15 @@ def test_a_parquet_file_without_the_column_is_refused(tmp_path: Path) -> None:
     write_parquet(tmp_path / "a.parquet", {"content": ["a"]})
     with pytest.raises(UserError, match="set text_field to one of content"):
         texts(tmp_path / "a.parquet")
+
+
+def test_a_line_of_json_ends_where_the_file_ends_it(tmp_path: Path) -> None:
+    inside = "one\u2028two\x85three"
+    (tmp_path / "a.jsonl").write_text(json.dumps({"text": inside}, ensure_ascii=False) + "\r\n\n{}\n", encoding="utf-8")
+    assert list(read_rows(tmp_path / "a.jsonl")) == [
+        (f"{tmp_path / 'a.jsonl'}, line 1,", {"text": inside}),
+        (f"{tmp_path / 'a.jsonl'}, line 3,", {}),
+    ]
 
 
 def test_a_broken_parquet_file_is_refused(tmp_path: Path) -> None:

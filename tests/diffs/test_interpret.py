@@ -219,4 +219,4 @@ def test_a_line_that_names_no_finetune_is_refused(
 ) -> None:
     (tmp_path / "pool.jsonl").write_text(f'{{"place": "a", "label": "b"}}\n{line}\n')
     assert cli.main(["dit", f"base={base}", f"pool={tmp_path}/pool.jsonl", f"run={tmp_path}/run"]) == 2
-    assert "Line 2 of the pool" in capsys.readouterr().err
+    assert "pool.jsonl, line 2," in capsys.readouterr().err

@@ -143,10 +143,10 @@ def test_the_weights_that_carry_a_behaviour_are_listed_and_kept(
 @pytest.mark.parametrize(
     ("line", "says"),
     [
-        ("not json", "Line 1 of {path} is no example"),
-        ('{"prompt": "a"}', "Line 1 of {path} is no example"),
-        ('{"prompt": "", "answer": "b"}', "Line 1 of {path} has an empty prompt or answer"),
-        ('{"prompt": "abcd", "answer": "efghi"}', "Line 1 of {path} has 9 tokens and the model reads 8"),
+        ("not json", "{path}, line 1, is not valid JSON"),
+        ('{"prompt": "a"}', "{path}, line 1, is no example"),
+        ('{"prompt": "", "answer": "b"}', "{path}, line 1, is no example"),
+        ('{"prompt": "abcd", "answer": "efghi"}', "{path}, line 1, has 9 tokens and the model reads 8"),
     ],
 )
 def test_what_is_no_behaviour_is_refused(line: str, says: str, tmp_path: Path, tokenizer: Tokenizer) -> None:

@@ -61,12 +61,12 @@ def test_too_few_pairs_say_how_many_there_are(tmp_path, byte_tokenizer):
 @pytest.mark.parametrize(
     ("line", "message"),
     [
-        ({"pos": "a", "neg": "b", "pos_answer": "c"}, "line 3 lacks neg_answer"),
-        (row(1, pos=""), "line 3 lacks pos:"),
-        (row(1, pos=5, neg=None), "line 3 lacks pos, neg:"),
-        ([1], "line 3 lacks pos, neg"),
-        ("{oops", "line 3 is not valid JSON"),
-        (row(1, split="validatoin"), 'line 3 has the split "validatoin" .did you mean "validation"'),
+        ({"pos": "a", "neg": "b", "pos_answer": "c"}, "line 3, lacks neg_answer"),
+        (row(1, pos=""), "line 3, lacks pos:"),
+        (row(1, pos=5, neg=None), "line 3, lacks pos, neg:"),
+        ([1], "line 3, is no JSON object"),
+        ("{oops", "line 3, is not valid JSON"),
+        (row(1, split="validatoin"), 'line 3, has the split "validatoin" .did you mean "validation"'),
     ],
 )
 def test_a_line_that_is_no_pair_is_named(line, message, tmp_path):
@@ -81,7 +81,7 @@ def test_an_empty_missing_or_binary_file_is_refused(tmp_path):
     with pytest.raises(UserError, match=r"Could not read .*missing.jsonl"):
         load_pairs(tmp_path / "missing.jsonl")
     (tmp_path / "binary.jsonl").write_bytes(b"\xff\xfe\x00")
-    with pytest.raises(UserError, match=r"Could not read .*binary.jsonl"):
+    with pytest.raises(UserError, match=r"binary.jsonl is not UTF-8 text"):
         load_pairs(tmp_path / "binary.jsonl")
 
 
