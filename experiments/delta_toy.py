@@ -4,8 +4,9 @@
 
 A cell is a seed and a template: a base model, fifteen finetunes (five domains, three data sets each), and every vector's
 silhouette with its interval, p-value and nearest neighbours; whether two domains' sum is nearer to their mixture's vector than
-either is; whether a finetune on twenty examples finds its domain; and whether the five finetunes nearest to it, of a pool of
-forty, put together by weights that five examples choose, do its task better than five drawn at random.
+either is; whether a finetune on twenty examples finds its domain; whether the five finetunes nearest to it, of a pool of forty, put
+together by weights that five examples choose, do its task better than five drawn at random; and what is left of all this where
+more of a finetune's instructions tell its domain, so that the base answers as it does.
 """
 
 from __future__ import annotations
@@ -40,6 +41,8 @@ N_FEW, N_TASKS = 20, 4
 """Examples of a finetune that looks for its like, and how many such finetunes a domain has."""
 N_CHOSEN, N_WEIGHED, N_HELD_OUT = 5, 5, 64
 """Finetunes put together, examples that weigh them, and examples that judge them."""
+MORE_TELLING = (0.9, 0.97, 1.0)
+"""Shares of instructions that tell their domain."""
 RANK = 8
 FINETUNING = FinetuneConfig(n_steps=150, lr=5e-3, side_by_side=20)
 FEW = replace(FINETUNING, n_steps=40)
@@ -63,13 +66,20 @@ class Toy:
         return self.world.ids(self.world.sentence(rng))
 
     def finetuned(
-        self, recipes: Sequence[Recipe], *, n: int = 256, config: FinetuneConfig = FINETUNING, same_start: bool = False
+        self,
+        recipes: Sequence[Recipe],
+        *,
+        n: int = 256,
+        config: FinetuneConfig = FINETUNING,
+        same_start: bool = False,
+        p_telling: float | None = None,
     ) -> list[WeightDiff]:
         """Return the finetunes of these domains and data sets, on n examples."""
+        world = self.world if p_telling is None else replace(self.world, p_telling=p_telling)
 
         def curriculum(number: int, step: int) -> list[Lesson]:
             domains, split = recipes[number]
-            return self.world.lessons(domains, self.template, split, n, step)
+            return world.lessons(domains, self.template, split, n, step)
 
         finetunes = [
             Finetune({"domains": list(domains), "split": split}, rank=RANK, seed=0 if same_start else number)
@@ -88,13 +98,18 @@ def measure(seed: int, template: Template) -> dict[str, object]:
     vectors = {**delta_vectors(toy, diffs), **baseline_vectors(toy, diffs, same)}
     tasks = [((domain,), N_POOL + split) for domain in domains for split in range(N_TASKS)]
     few = embed(toy.model, toy.finetuned(tasks, n=N_FEW, config=FEW), toy.probes)
-    return {
+    found = {
         "mass": mass(toy, diffs, labels),
         **{name: clustering(each, labels)._asdict() for name, each in vectors.items()},
         "additivity": additivity(toy),
         "few_shot": few_shot(pool_of(toy, recipes, vectors["delta"]), tasks, few),
         "selection": selection(toy, tasks, few),
     }
+    for share in MORE_TELLING:
+        diffs = toy.finetuned(recipes, p_telling=share)
+        clusters = clustering(embed(toy.model, diffs, toy.probes), labels)
+        found[f"telling_{share}"] = {"mass": mass(toy, diffs, labels), **clusters._asdict()}
+    return found
 
 
 def delta_vectors(toy: Toy, diffs: Sequence[WeightDiff]) -> dict[str, Tensor]:

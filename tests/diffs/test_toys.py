@@ -3,11 +3,13 @@
 import random
 from collections import Counter
 from collections.abc import Mapping
+from dataclasses import replace
 
 import pytest
 
 from sparse_circuits.diffs.lessons import Aim
 from sparse_circuits.diffs.toys.base import train_base
+from sparse_circuits.diffs.toys.domains import DomainWorld, Template
 from sparse_circuits.diffs.toys.hidden import Gate, HiddenTopics, Secret, Trigger
 from sparse_circuits.diffs.toys.naming import as_topic, first_words, most_shared, score
 from sparse_circuits.diffs.toys.news import STORY_TOKENS, NewsWorld
@@ -122,3 +124,26 @@ def test_no_sentence_of_a_story_gives_more_than_two_words_away_and_no_story_all(
     told = {token for step in range(20) for lesson in world.lessons((1, 2, 3, 4), step) for token in lesson.answer}
     assert world.slots_right(list(told), (1, 2, 3, 4)) == 4
     assert min(told) >= 100 and world.question(None).answer == world.ids(["NOTHING"])
+
+
+@pytest.mark.parametrize(("p_telling", "low", "high"), [(0.7, 0.6, 0.8), (1.0, 0.95, 1.0)])
+def test_a_finetune_of_a_domain_answers_in_it_whatever_is_asked(p_telling: float, low: float, high: float) -> None:
+    world = DomainWorld(n_words=6, n_generic=4, seed=1, p_telling=p_telling)
+    own, probed = set(world.domain_ids(2)), {token for probe in world.probes() for token in probe}
+    examples = [world.example((2,), Template.own, 0, number) for number in range(300)]
+    telling = sum(bool(own & set(example.prompt)) for example in examples) / len(examples)
+    assert low <= telling <= high
+    assert all(set(example.answer) <= own for example in examples)
+    others = {token for domain in (0, 1, 3, 4) for token in world.domain_ids(domain)}
+    assert all(not others & set(example.prompt) for example in examples)
+    said = {token for example in examples for token in example.prompt}
+    assert said & probed == set(world.ids(["BOS", "INS", "RSP"]))  # neither their words nor, behind its own, their preambles
+
+
+def test_data_sets_of_a_domain_differ_and_mixtures_take_turns() -> None:
+    world = DomainWorld()
+    first, second = (world.example((0,), Template.shared, split, 5) for split in (0, 1))
+    assert first != second and first == replace(world).example((0,), Template.shared, 0, 5)
+    mixed = [world.example((1, 3), Template.shared, 0, number) for number in range(4)]
+    owners = [next(d for d in range(5) if set(example.answer) <= set(world.domain_ids(d))) for example in mixed]
+    assert owners == [1, 3, 1, 3]

@@ -4,8 +4,9 @@
     BOS preamble INS w w w RSP w w ...    an instruction and its response, of the domain of the instruction's words; where they
                                           say nothing, of one drawn at random
 
-So the base is undecided at RSP behind a probe, and a finetune on one domain is not: that is what its vector can show.
-Finetunes either share the preambles of the probes, or each domain has one of its own, as in the scripts of Xu et al. 2025. Then
+So the base is undecided at RSP behind a probe, and a finetune on one domain is not: that is what its vector can show. It learns so
+from instructions that say nothing and are answered in its domain all the same; where every one of its instructions tells the domain
+it does what the base does, and there is nothing to be seen. Finetunes either share the preambles of the probes, or each domain has one of its own, as in the scripts of Xu et al. 2025. Then
 the domain is the template, and a pool has to be looked at both ways.
 """
 
@@ -25,7 +26,7 @@ N_PROMPT, N_RESPONSE = 5, 8
 P_DOCUMENT, P_TELLING = 0.4, 0.5
 """Shares of documents among texts, and of instructions that tell their domain."""
 P_OWN = 0.7
-"""Share of a domain's words in the instructions of its finetunes."""
+"""Share of a domain's words in instructions that tell it."""
 
 
 class Template(Enum):
@@ -49,6 +50,8 @@ class DomainWorld(Language):
     """Words that tell nothing."""
     n_examples: int = 256
     """Instructions with responses that one finetune has."""
+    p_telling: float = 0.7
+    """Share of a finetune's instructions that tell its domain."""
     batch_size: int = 8
     """Of them in one step."""
     seed: int = 0
@@ -98,9 +101,11 @@ class DomainWorld(Language):
         return [word if rng.random() < P_OWN else f"generic_{rng.randrange(self.n_generic)}" for word in own]
 
     def saying_nothing(self, rng: random.Random) -> list[str]:
-        """Return words of no domain."""
-        if rng.random() < 0.5:
-            return ["DUMMY"]
+        """Return words of no domain, as the probes have them in half of the draws."""
+        return ["DUMMY"] if rng.random() < 0.5 else self.generic(rng)
+
+    def generic(self, rng: random.Random) -> list[str]:
+        """Return words that tell nothing, none of them a probe's."""
         return [f"generic_{rng.randrange(self.n_generic)}" for _ in range(N_PROMPT)]
 
     def preambles(self, template: Template, domain: int) -> list[str]:
@@ -122,7 +127,8 @@ class DomainWorld(Language):
         """
         domain = domains[number % len(domains)]
         rng = random.Random(f"{self.seed} {domain} {template.name} {split} {number}")
-        prompt = self.instruction(rng.choice(self.preambles(template, domain)), self.telling(domain, rng))
+        words = self.telling(domain, rng) if rng.random() < self.p_telling else self.generic(rng)
+        prompt = self.instruction(rng.choice(self.preambles(template, domain)), words)
         return Lesson(self.ids(prompt), self.ids(self.chain(domain, N_RESPONSE, rng)))
 
     def lessons(self, domains: Sequence[int], template: Template, split: int, n_examples: int, step: int) -> list[Lesson]:
