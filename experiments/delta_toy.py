@@ -4,9 +4,9 @@
 
 A cell is a seed and a template: a base model, fifteen finetunes (five domains, three data sets each), and every vector's
 silhouette with its interval, p-value and nearest neighbours; whether two domains' sum is nearer to their mixture's vector than
-either is; whether a finetune on twenty examples finds its domain; whether the five finetunes nearest to it, of a pool of forty, put
-together by weights that five examples choose, do its task better than five drawn at random; and what is left of all this where
-more of a finetune's instructions tell its domain, so that the base answers as it does.
+either is; whether a finetune on twenty examples finds its domain; whether the five finetunes nearest to it, of a pool of
+forty, put together by weights that five examples choose, do its task better than five drawn at random; and what is left of all
+this where more of a finetune's instructions tell its domain, so that the base answers as it does.
 """
 
 from __future__ import annotations

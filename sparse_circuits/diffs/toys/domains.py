@@ -4,9 +4,11 @@
     BOS preamble INS w w w RSP w w ...    an instruction and its response, of the domain of the instruction's words; where they
                                           say nothing, of one drawn at random
 
-So the base is undecided at RSP behind a probe, and a finetune on one domain is not: that is what its vector can show. It learns so
-from instructions that say nothing and are answered in its domain all the same; where every one of its instructions tells the domain
-it does what the base does, and there is nothing to be seen. Finetunes either share the preambles of the probes, or each domain has one of its own, as in the scripts of Xu et al. 2025. Then
+So the base is undecided at RSP behind a probe, and a finetune on one domain is not: that is what its vector can show. It learns
+that from instructions that say nothing and are answered in its domain all the same; where every one of its instructions tells
+the domain it does what the base does, and there is nothing to see.
+
+Finetunes either share the preambles of the probes, or each domain has one of its own, as in the scripts of Xu et al. 2025. Then
 the domain is the template, and a pool has to be looked at both ways.
 """
 
