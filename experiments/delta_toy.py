@@ -103,7 +103,7 @@ def measure(seed: int, template: Template) -> dict[str, object]:
         **{name: clustering(each, labels)._asdict() for name, each in vectors.items()},
         "additivity": additivity(toy),
         "few_shot": few_shot(pool_of(toy, recipes, vectors["delta"]), tasks, few),
-        "selection": selection(toy, tasks, few),
+        "selection": selection(toy, tasks),
     }
     for share in MORE_TELLING:
         diffs = toy.finetuned(recipes, p_telling=share)
@@ -177,14 +177,19 @@ def few_shot(pool: Pool, tasks: Sequence[Recipe], few: Tensor) -> dict[str, int]
     return {"right": sum(right), "of": len(right)}
 
 
-def selection(toy: Toy, tasks: Sequence[Recipe], few: Tensor) -> dict[str, object]:
-    """Return what finetunes put together lose on each task, in nats a token: the nearest, some at random, and the base."""
+def selection(toy: Toy, tasks: Sequence[Recipe]) -> dict[str, object]:
+    """Return what finetunes put together lose on each task, in nats a token: the nearest, some at random, and the base.
+
+    A task is a domain whose instructions never tell it: so the base cannot do it, and finetunes of the domain can.
+    """
+    world = replace(toy.world, p_telling=0.0)
+    few = embed(toy.model, toy.finetuned(tasks, n=N_FEW, config=FEW, p_telling=0.0), toy.probes)
     recipes = [((domain,), split) for domain in range(toy.world.n_domains) for split in range(N_POOL)]
     diffs = toy.finetuned(recipes)
     pool = pool_of(toy, recipes, embed(toy.model, diffs, toy.probes))
     rng, losses = random.Random(f"selection {toy.seed}"), list[tuple[float, float, float]]()
     for (own, split), vector in zip(tasks, few, strict=True):
-        lessons = [toy.world.example(own, toy.template, split, number) for number in range(N_FEW + N_HELD_OUT)]
+        lessons = [world.example(own, toy.template, split, number) for number in range(N_FEW + N_HELD_OUT)]
         examples, held_out = lessons[:N_WEIGHED], lessons[N_FEW:]
         near = [int(each.name) for each in pool.nearest(vector, n=N_CHOSEN)]
         chosen = [[diffs[number] for number in numbers] for numbers in (near, rng.sample(range(len(diffs)), N_CHOSEN))]
