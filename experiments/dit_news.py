@@ -4,7 +4,8 @@
 
 One cell a seed: a base of both languages, finetunes that hide a topic and finetunes that tell of a headline, an adapter for
 each and one for both. Rows of news are slots right of four; of topics, the share named exactly. And how far the confidence of
-an answer can be trusted, on a pool of which a third has no topic to name: the base, shuffled finetunes, and those of news.
+an answer can be trusted, on a pool of which a third has no topic to name: the base, shuffled finetunes, and those of news;
+asked through adapters that have learned ever fewer labels, which are right ever less often.
 """
 
 from __future__ import annotations
@@ -36,6 +37,8 @@ N_WORDINGS = 3
 """Of the question, each behind another code, which the adapter never saw there."""
 N_BASE = 2
 """How often the base stands in a pool."""
+N_LABELS = (200, 50, 25, 10)
+"""Topics that the adapters have learned whose confidence is measured."""
 BASE = "toy"
 
 
@@ -68,10 +71,10 @@ class Toy:
     def finetuned(self, lessons: Curriculum, config: FinetuneConfig) -> list[WeightDiff]:
         return finetune(self.model, [Finetune({}, seed=n) for n in range(N_ALL)], lessons, base=BASE, config=config)
 
-    def adapter(self, families: Sequence[str]) -> WeightDiff:
-        """Return the adapter that learns the labels of these families."""
+    def adapter(self, families: Sequence[str], *, n_labels: int = N_TRAIN) -> WeightDiff:
+        """Return the adapter that learns so many labels of each of these families."""
         samples = {name: list(map(Sample, self.diffs[name], self.lessons[name])) for name in families}
-        train = [sample for own in samples.values() for sample in own[:N_TRAIN]]
+        train = [sample for own in samples.values() for sample in own[:n_labels]]
         validation = [sample for own in samples.values() for sample in own[N_TRAIN : N_TRAIN + N_VALIDATION]]
         return train_adapter(
             self.model, train, base=BASE, nothing=self.nothing[families[0]], validation=validation, config=ADAPTER
@@ -148,7 +151,7 @@ def measure(seed: int) -> dict[str, object]:
             "adapter_of_news_own_question": toy.topics_named(toy.said("topics", question="news", adapter=of_news)),
             "adapter_of_both": toy.topics_named(toy.said("topics", question="topics", adapter=of_both)),
         },
-        "confidence": calibrated(toy, of_topics),
+        "confidence": {n: calibrated(toy, toy.adapter(["topics"], n_labels=n)) for n in N_LABELS},
     }
 
 
