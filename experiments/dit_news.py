@@ -37,8 +37,8 @@ N_WORDINGS = 3
 """Of the question, each behind another code, which the adapter never saw there."""
 N_BASE = 2
 """How often the base stands in a pool."""
-N_LABELS = (200, 50, 25, 10)
-"""Topics that the adapters have learned whose confidence is measured."""
+N_FEWER = (50, 25, 10)
+"""Topics that other adapters have learned, whose confidence is measured, too."""
 BASE = "toy"
 
 
@@ -151,7 +151,10 @@ def measure(seed: int) -> dict[str, object]:
             "adapter_of_news_own_question": toy.topics_named(toy.said("topics", question="news", adapter=of_news)),
             "adapter_of_both": toy.topics_named(toy.said("topics", question="topics", adapter=of_both)),
         },
-        "confidence": {n: calibrated(toy, toy.adapter(["topics"], n_labels=n)) for n in N_LABELS},
+        "confidence": {
+            N_TRAIN: calibrated(toy, of_topics),
+            **{n: calibrated(toy, toy.adapter(["topics"], n_labels=n)) for n in N_FEWER},
+        },
     }
 
 
