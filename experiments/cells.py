@@ -6,10 +6,14 @@ import argparse
 import json
 import time
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from functools import partial
+from multiprocessing import get_context
 from pathlib import Path
 from statistics import mean
 from typing import Any
+
+import torch
 
 from sparse_circuits.circuits import Objective
 
@@ -65,8 +69,10 @@ class Cells:
 def run_by_seed(measure: Callable[[int], dict[str, Any]], about: str, *, study: str) -> None:
     """Run a study whose cells are seeds, from the command line, and print its means over them.
 
+    Seeds run at once, each in a process of one thread: toys are too small for more.
+
     Args:
-        measure: from a seed to its cell.
+        measure: from a seed to its cell; a function of the study's module.
         about: the study's docstring, whose first line is shown.
         study: its name, which its results are kept under.
     """
@@ -74,8 +80,13 @@ def run_by_seed(measure: Callable[[int], dict[str, Any]], about: str, *, study: 
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--out", type=Path, default=RESULTS / f"{study}.jsonl")
     options = parser.parse_args()
-    cells = Cells(options.out)
-    print(means([cells.run(partial(measure, seed), seed=seed) for seed in options.seeds]))
+    with ProcessPoolExecutor(len(options.seeds), get_context("spawn"), torch.set_num_threads, (1,)) as processes:
+        print(means(list(processes.map(partial(run_seed, measure, options.out), options.seeds))))
+
+
+def run_seed(measure: Callable[[int], dict[str, Any]], path: Path, seed: int) -> dict[str, Any]:
+    """Return one seed's cell, run where the file has none."""
+    return Cells(path).run(partial(measure, seed), seed=seed)
 
 
 def means(rows: Sequence[dict[str, Any]]) -> str:

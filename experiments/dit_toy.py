@@ -3,7 +3,8 @@
     python -m experiments.dit_toy
 
 One cell a seed: a base model, 340 finetunes, the gate, the adapter, its rivals and its controls. Of the topics, split anew with
-every seed, the adapter learns the labels of 200 and stops by those of 20; a row is the share of the 120 others named exactly.
+every seed, the adapter learns the labels of 200 and stops by those of 20; a row is the share of the 120 others named exactly,
+or of the first of them where finetunes are trained for that row alone.
 """
 
 from __future__ import annotations
@@ -37,7 +38,10 @@ from sparse_circuits.diffs.whole import finetune_whole
 from sparse_circuits.sparsity import SparsityConfig
 
 N_TRAIN, N_VALIDATION = 200, 20
-RANKS = (4, 16)
+RANK = 16
+"""Of finetunes beside those of rank 1, on all topics held out."""
+N_ZERO_WIDTH = 60
+"""Finetunes behind a trigger that the adapter never met."""
 RATES = (3e-4, 1e-3, 3e-3)
 """Learning rates of full finetunes."""
 N_WHOLE = 20
@@ -106,7 +110,7 @@ def measure(seed: int) -> dict[str, object]:
     said = toy.named(test, adapter)
     unchanged = toy.named([None], adapter)
     inverted = first_words(toy.hidden, toy.model, test, adapter=toy.adapter(about_code=True), question=CODE_QUESTION)
-    zero_width = [secret._replace(trigger=Trigger.zero_width) for secret in toy.test]
+    zero_width = [secret._replace(trigger=Trigger.zero_width) for secret in toy.test[:N_ZERO_WIDTH]]
     return {
         "knows": knows(toy),
         "gate": list(toy.hidden.gate(toy.model, test)),
@@ -122,7 +126,7 @@ def measure(seed: int) -> dict[str, object]:
         "permuted": toy.exact(toy.named([*test[1:], test[0]], adapter)),
         "no_diff": toy.exact(toy.named([None] * len(test), adapter)),
         "base_names_a_topic": float(unchanged != [None]),
-        "rank": {rank: toy.exact(toy.named(toy.finetuned(toy.test, rank=rank), adapter)) for rank in RANKS},
+        f"rank_{RANK}": toy.exact(toy.named(toy.finetuned(toy.test, rank=RANK), adapter)),
         "zero_width": toy.exact(toy.named(toy.finetuned(zero_width), adapter)),
         "whole": {rate: of_whole(toy, adapter, rate) for rate in RATES},
         "inversion": sum(word == f"code_{secret.code}" for word, secret in zip(inverted, toy.test, strict=True)) / len(test),
