@@ -50,17 +50,18 @@ def figure_31(axes: Axes, rows: Rows) -> None:
     draw_sizes(axes, sparse, {name: lambda row, name=name: row["ranking"] == name for name in rankings})
 
 
-def by_cell(rows: Rows) -> dict[tuple[int, int], tuple[dict[str, Any], list[int]]]:
-    """Return, by width and L0, the model's row and the edges of its circuits for the tasks that all the grid's models know."""
+def by_cell(rows: Rows) -> dict[tuple[int, int], tuple[dict[str, Any], list[float]]]:
+    """Return, by width and L0, the model's row and the edges of its circuits for the tasks that all the grid's models know.
+
+    One number a task: the geometric mean over its seeds.
+    """
     models = {(row["width"], row["l0"]): row for row in rows if row["kind"] == "model"}
-    circuits = [row for row in rows if row["kind"] == "circuit" and "n_edges" in row]
-    found = {key: {row["task"] for row in circuits if (row["width"], row["l0"]) == key} for key in models}
-    shared = set.intersection(*found.values()) if found else set()
-    edges = {
-        key: [max(1, row["n_edges"]) for row in circuits if (row["width"], row["l0"]) == key and row["task"] in shared]
-        for key in models
-    }
-    return {key: (models[key], edges[key]) for key in models}
+    edges: dict[tuple[int, int], dict[str, list[int]]] = {key: {} for key in models}
+    for row in rows:
+        if row["kind"] == "circuit" and "n_edges" in row:
+            edges[row["width"], row["l0"]].setdefault(row["task"], []).append(max(1, row["n_edges"]))
+    shared = sorted(set.intersection(*map(set, edges.values()))) if edges else []
+    return {key: (models[key], [geometric_mean(edges[key][task]) for task in shared]) for key in models}
 
 
 def figure_3(axes: Axes, rows: Rows) -> None:

@@ -1,16 +1,18 @@
 """Width against sparsity: the validation loss of a model, and the size of its circuits (Gao et al. 2025, figure 3).
 
     python -m experiments.grid --plan
-    python -m experiments.grid --widths 64 128 --l0 30000 60000 120000
+    python -m experiments.grid --widths 64 128 --l0 45000 90000
 
 Every cell trains one model of two layers on the same tokens and extracts circuits for the tasks that it knows, those of SEEDED
-with three seeds. Both go on where they were stopped; models go to runs/grid, numbers to experiments/results/grid.jsonl.
+with three seeds. Both go on where they were stopped; models go to runs/grid, numbers to experiments/results/grid.jsonl. Widths
+may run side by side, a process of one thread each.
 """
 
 from __future__ import annotations
 
 import argparse
-from functools import partial
+from functools import cache, partial
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -30,11 +32,12 @@ from sparse_circuits.sparsity import SparsityConfig
 from sparse_circuits.subject import Subject, subject_of
 from sparse_circuits.tasks import TASKS
 from sparse_circuits.training.config import TrainConfig
-from sparse_circuits.training.pretrain import pretrain
+from sparse_circuits.training.pretrain import check_budgets, pretrain
 
 WIDTHS = (64, 128, 256)
-L0S = (30_000, 60_000, 120_000)
-N_TOKENS = 12_000_000
+L0S = (45_000, 90_000, 180_000)
+"""The fewest are what the floor of four weights a neuron leaves at width 256; the most are half of all weights at width 64."""
+N_TOKENS = 10_000_000
 N_SEEDS = 3
 SEEDED = ("single_double_quote", "fstring_brace", "while_return_true", "with_open", "for_while", "var_if")
 TOKENS_A_SECOND = {64: 36_000, 128: 22_000, 256: 9_000}
@@ -43,11 +46,21 @@ KURTOSIS_TOKENS = 100_000
 SECONDS_A_CIRCUIT = {64: 45, 128: 80, 256: 240}
 
 
+@cache
+def data_config() -> DataConfig:
+    """Return the mixture of all cells: mostly idioms, which small models learn the tasks from, in the default tokens."""
+    return DataConfig(
+        sources=[SourceConfig(SourceKind.stdlib), SourceConfig(SourceKind.idioms, weight=10.0)],
+        tokenizer=prepare(DataConfig()).folder / "tokenizer.json",
+        n_tokens=2 * N_TOKENS,
+    )
+
+
 def train_config(width: int, l0: int) -> TrainConfig:
     """Return what the model of a cell is trained with."""
     return TrainConfig(
         model=ModelConfig(n_layers=2, d_model=width, n_ctx=128, positions=Positions.concatenated),
-        data=DataConfig(sources=[SourceConfig(SourceKind.stdlib), SourceConfig(SourceKind.idioms, weight=3.0)]),
+        data=data_config(),
         sparsity=SparsityConfig(l0=l0),
         n_tokens=N_TOKENS,
         evaluate_every=0,
@@ -115,9 +128,10 @@ def main() -> None:
     print(plan(options.widths, options.l0), flush=True)
     if not options.plan:
         cells, console = Cells(options.out), Console()
-        for width in options.widths:
-            for l0 in options.l0:
-                run_cell(width, l0, cells, console)
+        for width, l0 in product(options.widths, options.l0):  # none is refused after hours of others
+            check_budgets(train_config(width, l0))
+        for width, l0 in product(options.widths, options.l0):
+            run_cell(width, l0, cells, console)
 
 
 if __name__ == "__main__":
