@@ -1,7 +1,7 @@
 """Width against sparsity: the validation loss of a model, and the size of its circuits (Gao et al. 2025, figure 3).
 
     python -m experiments.grid --plan
-    python -m experiments.grid --widths 64 128 --l0 45000 90000
+    python -m experiments.grid --widths 96 160 --l0 45000 90000
 
 Every cell trains one model of two layers on the same tokens and extracts circuits for the tasks that it knows, those of SEEDED
 with three seeds. Both go on where they were stopped; models go to runs/grid, numbers to experiments/results/grid.jsonl. Widths
@@ -34,23 +34,23 @@ from sparse_circuits.tasks import TASKS
 from sparse_circuits.training.config import TrainConfig
 from sparse_circuits.training.pretrain import check_budgets, pretrain
 
-WIDTHS = (64, 128, 256)
+WIDTHS = (96, 160, 256)
 L0S = (45_000, 90_000, 180_000)
-"""The fewest are what the floor of four weights a neuron leaves at width 256; the most are half of all weights at width 64."""
-N_TOKENS = 10_000_000
+"""The fewest are what the floor of four weights a neuron leaves at width 256; the most are a quarter of all weights at width 96."""
+N_TOKENS = 8_000_000
 N_SEEDS = 3
 SEEDED = ("single_double_quote", "fstring_brace", "while_return_true", "with_open", "for_while", "var_if")
-TOKENS_A_SECOND = {64: 36_000, 128: 22_000, 256: 9_000}
+TOKENS_A_SECOND = {96: 18_000, 160: 11_000, 256: 6_000}
 """Of training, on one core."""
 KURTOSIS_TOKENS = 100_000
-SECONDS_A_CIRCUIT = {64: 45, 128: 80, 256: 240}
+SECONDS_A_CIRCUIT = {96: 60, 160: 100, 256: 200}
 
 
 @cache
 def data_config() -> DataConfig:
     """Return the mixture of all cells: mostly idioms, which small models learn the tasks from, in the default tokens."""
     return DataConfig(
-        sources=[SourceConfig(SourceKind.stdlib), SourceConfig(SourceKind.idioms, weight=10.0)],
+        sources=[SourceConfig(SourceKind.stdlib), SourceConfig(SourceKind.idioms, weight=20.0)],
         tokenizer=prepare(DataConfig()).folder / "tokenizer.json",
         n_tokens=2 * N_TOKENS,
     )
