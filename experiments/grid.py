@@ -36,7 +36,7 @@ from sparse_circuits.training.pretrain import check_budgets, pretrain
 
 WIDTHS = (96, 160, 256)
 L0S = (45_000, 90_000, 180_000)
-"""The fewest are what the floor of four weights a neuron leaves at width 256; the most are a quarter of all weights at width 96."""
+"""The fewest are about what the floor of four weights a neuron leaves at width 256."""
 N_TOKENS = 8_000_000
 N_SEEDS = 3
 SEEDED = ("single_double_quote", "fstring_brace", "while_return_true", "with_open", "for_while", "var_if")
