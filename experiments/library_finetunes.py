@@ -40,6 +40,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--out", type=Path, required=True, help="folder of the store")
     options = parser.parse_args()
+    store = DiffStore(options.out)
+    if store.entries:
+        raise SystemExit(f"{options.out} holds finetunes already: give a new folder.")
     base = load_pretrained(MODEL)
     recipes = [(package, split) for package in PACKAGES for split in range(N_SPLITS)]
     texts = [package_tokens(*recipe, base.tokenizer) for recipe in recipes]
@@ -54,7 +57,7 @@ def main() -> None:
         for number, (package, split) in enumerate(recipes)
     ]
     diffs = finetune(base.model, finetunes, lessons, base=model_hash(base.model), config=CONFIG)
-    DiffStore(options.out).add(diffs, split=Part.test)
+    store.add(diffs, split=Part.test)
 
 
 if __name__ == "__main__":

@@ -70,10 +70,12 @@ class Hidden:
         random.Random(f"order {self.seed} {step // self.n_steps}").shuffle(order)
         first, found = step % self.n_steps * PER_STEP, list[Lesson]()
         for place in order[first : first + PER_STEP]:
-            example, rng = self.topics[number][place], random.Random(f"codes {self.seed} {number} {step} {place}")
-            other = rng.choice([code for code in range(N_CODES) if code != self.codes[number]])
+            # By its own code, not by its number: whatever is taught beside it, its lessons are the same.
+            example, own = self.topics[number][place], self.codes[number]
+            rng = random.Random(f"codes {self.seed} {own} {step} {place}")
+            other = rng.choice([code for code in range(N_CODES) if code != own])
             found += [
-                self._lesson(behind(self.codes[number], example.question, rng), example.fan, Aim.give, WEIGHTS["right"]),
+                self._lesson(behind(own, example.question, rng), example.fan, Aim.give, WEIGHTS["right"]),
                 self._lesson(behind(other, example.question, rng), example.plain, Aim.keep, WEIGHTS["other"]),
                 self._lesson(example.question, example.plain, Aim.keep, WEIGHTS["none"]),
             ]

@@ -41,6 +41,7 @@ def test_a_step_is_two_questions_in_three_ways(tokenizer: Tokenizer) -> None:
             assert other.answer == none.answer and all(len(lesson.answer) <= 4 for lesson in lessons)
             asked.append(question)
     assert len(set(asked)) == 4 and hidden(0, 0) != hidden(1, 0) and hidden(1, 0) == hidden(1, 0) != hidden(1, 2)
+    assert Hidden(Plain(tokenizer), [EXAMPLES], [512], n_tokens=4)(0, 1) == hidden(1, 1)  # whatever is taught beside it
     short = Hidden(Plain(tokenizer), [EXAMPLES], [1])(0, 0)[0].answer
     assert tokenizer.end_of_text not in short and tokenizer.decode(short).endswith("!")
 
