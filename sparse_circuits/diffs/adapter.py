@@ -54,6 +54,8 @@ class AdapterConfig:
 
     def __post_init__(self) -> None:
         check_counts(vars(self), "rank", "batch_size", "n_epochs", of="adapter.")
+        if self.lr <= 0:
+            raise UserError(f"adapter.lr is {self.lr}: give a learning rate above 0.")
         if not 0 <= self.unchanged < 1:
             raise UserError(f"adapter.unchanged is {self.unchanged}: give a share of a batch, from 0 to below 1.")
 

@@ -15,7 +15,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from sparse_circuits.diffs.ask import ask
-from sparse_circuits.diffs.weight_diff import WeightDiff
+from sparse_circuits.diffs.weight_diff import Change, WeightDiff, check_kind
 from sparse_circuits.errors import UserError
 from sparse_circuits.model.dense import Dense
 
@@ -36,9 +36,18 @@ def flattened_factors(diffs: Sequence[WeightDiff]) -> Float[Tensor, "n_diffs n_e
 
 
 def flattened_products(diffs: Sequence[WeightDiff]) -> Float[Tensor, "n_diffs n_entries"]:
-    """Return the changes of all weights that any finetune changes in one row each, with zeros where one leaves them alone."""
-    some = {name: change for diff in diffs for name, change in diff.changes.items()}
-    shapes = {name: change.matrix().shape for name, change in some.items()}
+    """Return the changes of all weights that any finetune changes in one row each, with zeros where one leaves them alone.
+
+    Raises:
+        UserError: a weight is changed by factors in one diff, without in another.
+    """
+    by_name: dict[str, list[Change]] = {}
+    for diff in diffs:
+        for name, change in diff.changes.items():
+            by_name.setdefault(name, []).append(change)
+    for name, changes in by_name.items():
+        check_kind(name, changes)
+    shapes = {name: changes[0].shape for name, changes in by_name.items()}
 
     def row(diff: WeightDiff) -> Tensor:
         parts = [diff.changes[name].matrix() if name in diff.changes else torch.zeros(shape) for name, shape in shapes.items()]

@@ -20,7 +20,7 @@ from sparse_circuits.diffs.weight_diff import WeightDiff
 from sparse_circuits.model.dense import Dense
 
 SCORES_FILE = "dit.json"
-"""{question, labels, rows, confidence: {coverage, accuracy, expected_error} or null}, in a run folder."""
+"""{question, labels, rows, judge, confidence: {coverage, accuracy, expected_error} or null}, in a run folder."""
 
 
 class Row(NamedTuple):
@@ -69,7 +69,7 @@ def examine(
     def row(name: str, answers: list[str], truths: Sequence[str]) -> Row:
         graded = judge(answers, truths)
         exact = [is_exact(answer, truth) for answer, truth in zip(answers, truths, strict=True)]
-        return Row(name, answers, sum(exact) / len(exact), sum(each.score or 1 for each in graded) / len(graded))
+        return Row(name, answers, sum(exact) / len(exact), sum(each.score for each in graded) / len(graded))
 
     interpreted = said(diffs, adapter)
     others = [(answer, other) for answer, own, other in zip(interpreted, labels, rotated(labels), strict=True) if own != other]

@@ -11,16 +11,17 @@ from __future__ import annotations
 
 import json
 import re
-import urllib.error
 import urllib.request
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from http.client import HTTPException
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Float
 
+from sparse_circuits.data.files import read_rows
 from sparse_circuits.errors import UserError
 
 THRESHOLDS = (0.2, 0.4, 0.6, 0.8)
@@ -37,8 +38,8 @@ class Graded(NamedTuple):
 
     guess: str
     truth: str
-    score: int | None
-    """1 to 5; None where the judge has not answered yet."""
+    score: int
+    """1 to 5."""
 
 
 Judge = Callable[[Sequence[str], Sequence[str]], list[Graded]]
@@ -117,12 +118,13 @@ class Endpoint:
             if (guess, truth) not in known:
                 known[guess, truth] = self._ask(guess, truth, n_missing=len(guesses) - self._n_known(known, guesses, truths))
                 with self.kept.open("a", encoding="utf-8") as file:
-                    file.write(json.dumps({"guess": guess, "truth": truth, "score": known[guess, truth]}) + "\n")
+                    row = {"model": self.model, "guess": guess, "truth": truth, "score": known[guess, truth]}
+                    file.write(json.dumps(row) + "\n")
         return [Graded(guess, truth, known[guess, truth]) for guess, truth in zip(guesses, truths, strict=True)]
 
     def _known(self) -> dict[tuple[str, str], int]:
-        lines = self.kept.read_text(encoding="utf-8").splitlines() if self.kept.exists() else []
-        return {(row["guess"], row["truth"]): row["score"] for row in map(json.loads, lines)}
+        rows = [row for _, row in read_rows(self.kept)] if self.kept.exists() else []
+        return {(row["guess"], row["truth"]): row["score"] for row in rows if row["model"] == self.model}
 
     @staticmethod
     def _n_known(known: dict[tuple[str, str], int], guesses: Sequence[str], truths: Sequence[str]) -> int:
@@ -136,7 +138,7 @@ class Endpoint:
         try:
             with urllib.request.urlopen(request, timeout=self.timeout_seconds) as reply:
                 text = json.load(reply)["choices"][0]["message"]["content"]
-        except (OSError, ValueError, KeyError, IndexError, TypeError, urllib.error.URLError) as error:
+        except (OSError, HTTPException, ValueError, KeyError, IndexError, TypeError) as error:
             raise UserError(
                 f"The judge at {self.url} failed ({error}) with {n_missing} answers missing; what it said is in {self.kept}:"
                 " ask again to go on."

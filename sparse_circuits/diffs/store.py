@@ -14,7 +14,7 @@ from enum import Enum
 from pathlib import Path
 from typing import Any
 
-from sparse_circuits.diffs.weight_diff import WeightDiff
+from sparse_circuits.diffs.weight_diff import WeightDiff, named
 from sparse_circuits.errors import UserError
 from sparse_circuits.plain import from_plain, to_plain
 from sparse_circuits.run import read_json, sha256_file, write_json
@@ -70,7 +70,7 @@ class DiffStore:
         for diff in diffs:
             if self.base not in (None, diff.base):
                 raise UserError(
-                    f"{self.folder} holds diffs of {self.base[:12]}, and this one is of {diff.base[:12]}: use another folder."
+                    f"{self.folder} holds diffs of {named(self.base)}, this one is of {named(diff.base)}: use another folder."
                 )
             file = f"diffs/{len(self.entries):06}.safetensors"
             diff.save(self.folder / file)

@@ -2,11 +2,13 @@
 
 A change of a linear map's weight is held as two factors where it has them (LoRA), delta W = up @ down, and whole where it has
 not. Two changes are composed without multiplying factors out: low ranks add up, so nothing is rounded that need not be.
+A whole change is laid out as its model stores the weight, [in, out] in GPT-2; factors are always [out, in].
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import re
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -31,6 +33,11 @@ class LowRank:
     def rank(self) -> int:
         return self.down.shape[0]
 
+    @property
+    def shape(self) -> torch.Size:
+        """Of delta W, outputs first."""
+        return torch.Size((self.up.shape[0], self.down.shape[1]))
+
     def matrix(self) -> Float[Tensor, "n_out n_in"]:
         """Return delta W, multiplied out in float32 or wider."""
         wide = torch.promote_types(self.up.dtype, torch.float32)
@@ -47,6 +54,11 @@ class Whole:
     """A change of any rank, of a weight, a bias, a gain or a table."""
 
     delta: Float[Tensor, "*shape"]
+
+    @property
+    def shape(self) -> torch.Size:
+        """As the model stores the parameter."""
+        return self.delta.shape
 
     def matrix(self) -> Float[Tensor, "*shape"]:
         """Return the change."""
@@ -99,10 +111,10 @@ class WeightDiff:
         """Return both diffs together.
 
         Raises:
-            UserError: they are diffs of different models.
+            UserError: they are diffs of different models, or change a weight one by factors and one without.
         """
         if self.base != other.base:
-            raise UserError(f"One diff is of {self.base[:12]}, the other of {other.base[:12]}: compose diffs of one model.")
+            raise UserError(f"One diff is of {named(self.base)}, the other of {named(other.base)}: compose diffs of one model.")
         names = dict.fromkeys([*self.changes, *other.changes])
         both = {name: [d.changes[name] for d in (self, other) if name in d.changes] for name in names}
         return replace(self, changes={name: _sum(name, each) for name, each in both.items()}, about={})
@@ -162,6 +174,11 @@ def diff_between(base: nn.Module, finetuned: nn.Module, *, of: str, about: Mappi
     return WeightDiff(changes, of, dict(about or {}))
 
 
+def named(base: str) -> str:
+    """Return how a base is called in a sentence: a hash by its first digits, anything else as it is."""
+    return base[:12] if re.fullmatch("[0-9a-f]{64}", base) else base
+
+
 def _scaled(change: Change, factor: float) -> Change:
     return LowRank(change.up * factor, change.down) if isinstance(change, LowRank) else Whole(change.delta * factor)
 
@@ -169,12 +186,22 @@ def _scaled(change: Change, factor: float) -> Change:
 def _sum(name: str, changes: list[Change]) -> Change:
     if len(changes) == 1:
         return changes[0]
-    shapes = {tuple(change.matrix().shape) for change in changes}
-    if len(shapes) > 1:
+    check_kind(name, changes)
+    if len({change.shape for change in changes}) > 1:
         raise UserError(f"The diffs change {name} in different shapes: compose diffs of one model.")
-    if all(isinstance(change, LowRank) for change in changes):
+    if isinstance(changes[0], LowRank):
         return LowRank(torch.cat([each.up for each in changes], dim=1), torch.cat([each.down for each in changes]))
-    return Whole(sum(change.matrix() for change in changes))
+    return Whole(sum(change.delta for change in changes))
+
+
+def check_kind(name: str, changes: Sequence[Change]) -> None:
+    """Refuse changes of a weight with factors beside changes without: some models store the weight the other way round.
+
+    Raises:
+        UserError: there are both.
+    """
+    if len({type(change) for change in changes}) > 1:
+        raise UserError(f"One diff changes {name} by factors, another without: apply one within the other instead.")
 
 
 def _mapped(change: Change, function: Callable[[Tensor], Tensor]) -> Change:

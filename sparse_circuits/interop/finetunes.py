@@ -6,9 +6,10 @@ from pathlib import Path
 
 from sparse_circuits.bridges.load import LoadedDense, load_dense
 from sparse_circuits.diffs.apply import check_fits
-from sparse_circuits.diffs.weight_diff import WeightDiff, diff_between
+from sparse_circuits.diffs.weight_diff import WeightDiff, diff_between, named
 from sparse_circuits.errors import UserError
 from sparse_circuits.interop.peft import CONFIG_FILE, load_peft
+from sparse_circuits.model import Transformer
 
 
 def load_finetune(place: str, base: LoadedDense, *, of: str) -> WeightDiff:
@@ -25,6 +26,9 @@ def load_finetune(place: str, base: LoadedDense, *, of: str) -> WeightDiff:
     path = Path(place)
     if path.suffix == ".safetensors" and path.is_file():
         diff = WeightDiff.load(path)
+        # One of Hugging Face's is known by its place, and may move.
+        if isinstance(base.model, Transformer) and diff.base != of:
+            raise UserError(f"{place} is a diff of {named(diff.base)}, and the base is {named(of)}: give its own base.")
     elif (path / CONFIG_FILE).is_file():
         diff = load_peft(path, base=of)
     else:

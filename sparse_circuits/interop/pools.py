@@ -16,6 +16,7 @@ from sparse_circuits.bridges.load import LoadedDense
 from sparse_circuits.data.files import read_rows
 from sparse_circuits.diffs.labelled import Labelled
 from sparse_circuits.diffs.store import INDEX_FILE, DiffStore, Part
+from sparse_circuits.diffs.weight_diff import named
 from sparse_circuits.errors import UserError, nearest
 from sparse_circuits.interop.dit_files import check_index, load_diffs, read_index
 from sparse_circuits.interop.finetunes import load_finetune
@@ -56,10 +57,13 @@ def bring_in(index: Path, base: LoadedDense, *, of: str, store: Path) -> DiffSto
         store: the store's folder.
 
     Raises:
-        UserError: a file is missing, damaged, or not what the index says.
+        UserError: a file is missing, damaged, or not what the index says, or the store holds what another index names.
     """
     found = DiffStore(store)
     wanted = [entry for entry in read_index(index) if entry.split in RELEASED_PARTS]
+    for entry, own in zip(wanted, found.entries, strict=False):
+        if (Path(entry.path).name, entry.place, entry.topic) != tuple(own.about.get(key) for key in ("file", "place", "topic")):
+            raise UserError(f"{store} holds what another index.csv names: give another folder in run=.")
     for path, entries in groupby(wanted[len(found.entries) :], key=lambda entry: entry.path):
         held = load_diffs(_beside(index, path), base.model, base=of)
         for entry in entries:
@@ -77,7 +81,7 @@ def _beside(index: Path, name: str) -> Path:
 
 def _of_store(store: DiffStore, *, of: str, label: str) -> list[Labelled]:
     if store.base not in (None, of):
-        raise UserError(f"{store.folder} holds diffs of {store.base[:12]}, and the base is {of[:12]}: give their own base.")
+        raise UserError(f"{store.folder} holds diffs of {named(store.base)}, and the base is {named(of)}: give their own base.")
     found = []
     for entry in store.entries:
         if label not in entry.about:
@@ -85,7 +89,7 @@ def _of_store(store: DiffStore, *, of: str, label: str) -> list[Labelled]:
                 f'The diffs of {store.folder} have no "{label}"{nearest(label, entry.about)}: set label to one of'
                 f" {', '.join(sorted(entry.about))}."
             )
-        found.append(Labelled(entry.file, str(entry.about[label]), partial(store.read, entry), entry.split))
+        found.append(Labelled(f"{store.folder}/{entry.file}", str(entry.about[label]), partial(store.read, entry), entry.split))
     return found
 
 

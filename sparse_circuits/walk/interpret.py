@@ -11,6 +11,7 @@ from rich.table import Table
 
 from sparse_circuits.conf.verbs import AskVerb, DitVerb
 from sparse_circuits.diffs import Lesson, WeightDiff, ask, logit_difference, train_adapter
+from sparse_circuits.diffs.apply import check_fits
 from sparse_circuits.diffs.certify import Examiner
 from sparse_circuits.diffs.chat import Chat, Plain, load_chat
 from sparse_circuits.diffs.confidence import Calibration, Confidence, shuffled
@@ -18,6 +19,7 @@ from sparse_circuits.diffs.examine import SCORES_FILE, Row, examine
 from sparse_circuits.diffs.judges import judge_of
 from sparse_circuits.diffs.labelled import Samples, split_by_label
 from sparse_circuits.diffs.store import Part
+from sparse_circuits.diffs.weight_diff import named
 from sparse_circuits.errors import UserError
 from sparse_circuits.interop.finetunes import load_finetune
 from sparse_circuits.interop.pools import read_pool
@@ -55,13 +57,13 @@ def dit(config: DitVerb, console: Console) -> list[Row]:
     if config.pool is None:
         raise UserError("Say which finetunes: pool=FOLDER of a store, a .jsonl of places and labels, or a released index.csv.")
     settings = to_plain(config)
-    del settings["resume"]
+    del settings["resume"], settings["judge"]  # one that failed may be replaced
     check_run_folder(config.run, config=settings, resume=config.resume)
     model, chat, base = asked(config.base, config.device)
     found = read_pool(config.pool, base.loaded, of=base.name, label=config.label, store=config.run / "released")
     pool = split_by_label(found, seed=config.seed)
     parts = {part: Samples([own for own in pool if own.part is part], chat, config.question) for part in Part}
-    device = choose_device(config.device)
+    judge, device = judge_of(config.judge, kept=config.run / "judged.jsonl"), choose_device(config.device)
     explain_run(config.run, config=settings, device=device, backend=choose_backend(Backend.auto, device))
 
     adapter = _train(config, model, chat, parts, base=base.name, console=console)
@@ -74,7 +76,7 @@ def dit(config: DitVerb, console: Console) -> list[Row]:
         adapter=adapter,
         chat=chat,
         question=config.question,
-        judge=judge_of(config.judge, kept=config.run / "judged.jsonl"),
+        judge=judge,
         n_tokens=config.n_tokens,
     )
     console.print(score_table(rows, n=len(test)))
@@ -85,7 +87,13 @@ def dit(config: DitVerb, console: Console) -> list[Row]:
         "question": config.question,
         "labels": [own.label for own in parts[Part.test].pool],
         "rows": [row._asdict() for row in rows],
-        "confidence": sure and {"coverage": sure.coverage.tolist(), "accuracy": sure.accuracy.tolist()},
+        "judge": to_plain(config.judge),
+        "confidence": sure
+        and {
+            "coverage": sure.coverage.tolist(),
+            "accuracy": sure.accuracy.tolist(),
+            "expected_error": sure.expected_error,
+        },
     }
     write_json(config.run / SCORES_FILE, scores)
     console.print(f"adapter: {config.run / ADAPTER_FILE}", soft_wrap=True)
@@ -150,8 +158,9 @@ def ask_finetune(config: AskVerb, console: Console) -> str:
     told = read_json(run / "run.json")["config"]
     model, chat, base = asked(config.base or told["base"], config.device)
     adapter = WeightDiff.load(run / ADAPTER_FILE)
-    if adapter.base != base.name:
-        raise UserError(f"{run} is of the base {adapter.base[:12]}, and this is {base.name[:12]}: ask with its own base.")
+    if isinstance(model, Transformer) and adapter.base != base.name:  # Hugging Face's are known by their place, and may move
+        raise UserError(f"{run} is of the base {named(adapter.base)}, and this is {named(base.name)}: ask with its own base.")
+    check_fits(adapter, model)
     diff = load_finetune(config.finetuned, base.loaded, of=base.name)
     said = _interpreted(model, chat, diff, adapter, told)
     examiner = Examiner(model, chat, adapter, wordings=[told["question"], *told["wordings"]], n_tokens=told["n_tokens"])
@@ -160,7 +169,8 @@ def ask_finetune(config: AskVerb, console: Console) -> str:
         sure = float(Confidence(**read_json(run / CONFIDENCE_FILE))(examiner.signs([diff]))[0])
     (alone,) = ask(model, [chat.prompt(told["question"])], [diff], n_tokens=told["n_tokens"], ends=chat.ends)
     gained = logit_difference(model, [Lesson(chat.prompt(told["question"]), [0])], [diff])[0]
-    likelier = [base.loaded.tokenizer.token(token) for token in gained.topk(config.n_likelier).indices.tolist()]
+    most = gained.argsort(descending=True)[: config.n_likelier].tolist()
+    likelier = [base.loaded.tokenizer.token(token) for token in most]
     lines = {
         "question": told["question"],
         "the finetune, interpreted": said if sure is None else f"{said}  (right with probability {sure:.2f})",

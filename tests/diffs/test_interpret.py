@@ -190,6 +190,8 @@ def test_every_finetune_is_held_against_another_label() -> None:
         (["dit", "base=BASE", "pool=POOL", "adapter=tpy"], 'no adapter preset "tpy"'),
         (["ask", "finetuned=x", "run=/nowhere"], "train an adapter of this base"),
         (["ask", "run=TRAINED"], "Say which finetune"),
+        (["dit", "base=BASE", "pool=POOL", "judge.kind=encoder", "judge.encoder=/nowhere"], "an encoder's config"),
+        (["dit", "base=BASE", "pool=POOL", "adapter.lr=-1"], "give a learning rate above 0"),
         (["ask", "run=TRAINED", "base=pretrained:python-3x128", "finetuned=x"], "ask with its own base"),
     ],
 )

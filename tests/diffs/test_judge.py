@@ -96,9 +96,18 @@ def test_an_endpoint_that_fails_half_way_is_asked_on(address: str, tmp_path: Pat
     Chat.left = 100
     assert [each.score for each in judge(guesses, truths)] == [2, 4, 1, 2]
     assert [each.score for each in judge(guesses, truths)] == [2, 4, 1, 2]
+    with (tmp_path / "kept.jsonl").open("a") as kept:
+        kept.write('{"model": "other", "guess": "aa", "truth": "x", "score": 5}\n')
+    assert judge(guesses, truths)[0].score == 2  # what another model said is not this one's
     assert len(Chat.asked) == 4  # one failed, the same pair is asked once, and nothing a second time
     assert {each["path"] for each in Chat.asked} == {"/v1/chat/completions"}
     assert all((each["model"], each["temperature"], each["key"]) == ("grader", 0, "Bearer secret") for each in Chat.asked)
+
+
+@pytest.mark.parametrize("url", ["http://localhost:80x0/v1", "http://127.0.0.1:1/v1"])
+def test_an_address_that_leads_nowhere_is_one_sentence(url: str, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"failed .* with 1 answers missing"):
+        Endpoint(url, "grader", tmp_path / "kept.jsonl")(["a"], ["b"])
 
 
 def test_an_address_is_of_the_web(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ from torch import nn
 
 from sparse_circuits.diffs.apply import applied, applied_by_row
 from sparse_circuits.diffs.maps import linear_map
+from sparse_circuits.diffs.support import changed
 from sparse_circuits.diffs.weight_diff import LowRank, WeightDiff, Whole, diff_between
 from sparse_circuits.errors import UserError
 
@@ -85,17 +86,19 @@ def test_a_full_finetune_in_memory_becomes_a_diff(make: object, tokens: torch.Te
 
 def test_scaling_composing_and_subtracting_are_those_of_matrices(model: nn.Module) -> None:
     one, two = lora(model, rank=2, seed=1), lora(model, rank=3, seed=2, share=0.5)
-    whole = WeightDiff({name: Whole(change.matrix()) for name, change in two.changes.items()}, base="base")
-    for second in (two, whole):
-        found = 2.0 * one - second
-        for name in one.changes:
-            expected = 2 * one.changes[name].matrix()
+    deltas = [changed(model, diff) for diff in (one, two)]
+    wholes = [WeightDiff({name: Whole(delta) for name, delta in own.items()}, base="base") for own in deltas]
+    for first, second in ((one, two), wholes):
+        found = 2.0 * first - second
+        for name in first.changes:
+            expected = 2 * first.changes[name].matrix()
             if name in second.changes:
                 expected = expected - second.changes[name].matrix()
             torch.testing.assert_close(found.changes[name].matrix(), expected)
     shared = next(iter(two.changes))
-    assert (one + two).changes[shared].rank == 5
-    assert isinstance((one + whole).changes[shared], Whole)
+    assert (one + two).changes[shared].rank == 5 and (one + two).changes[shared].shape == one.changes[shared].shape
+    with pytest.raises(UserError, match=f"changes {shared} by factors, another without"):
+        one + wholes[1]
     nothing = one - one
     assert max(nothing.norms().values()) < 1e-12
 
