@@ -2,8 +2,8 @@
 
 Every changed weight is a unit that is on (as in the finetune) or off (as in the base). What finds circuits finds these, too:
 learned masks with parts of the rest left on at random, a search for the smallest size that reaches the target on other
-examples, then one unit after the other tried without. The card holds them against what would make such a set worthless: as many
-changed weights drawn at random, those that changed most, and the finetune without the set.
+examples, then, where few are left, one unit after the other tried without. The card holds them against what would make such
+a set worthless: as many changed weights drawn at random, those that changed most, and the finetune without the set.
 
 Of a sparse base this is a list that can be read. Source: ours; the method is Gao et al. 2025's, appendix A.5.
 """
@@ -48,6 +48,8 @@ class DiffCircuitConfig:
     """Of masks, examples and random sets."""
 
     def __post_init__(self) -> None:
+        if self.n_clean_up < 0:
+            raise UserError(f"n_clean_up is {self.n_clean_up}: give 0 or more.")
         if not 0 < self.recovered < 1:
             raise UserError(f"recovered is {self.recovered}: give a share between 0 and 1.")
         for name in ("n_lessons", "n_random"):

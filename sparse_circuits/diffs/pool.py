@@ -19,6 +19,7 @@ import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
+from torch.nn.functional import normalize
 
 from sparse_circuits.errors import UserError
 from sparse_circuits.model.store import read_tensors, write_tensors
@@ -105,7 +106,7 @@ class Pool:
     """How the vectors were made: base, probes, site, token."""
 
     def nearest(self, vector: Float[Tensor, " width"], *, n: int = 5) -> list[Neighbour]:
-        """Return the finetunes nearest to a vector, the nearest first.
+        """Return the finetunes nearest to a vector, the nearest first; those whose vector is zero are near to none.
 
         Raises:
             UserError: the pool is empty, the vector is zero, or it has another width.
@@ -113,8 +114,12 @@ class Pool:
         if not self.names:
             raise UserError("The pool is empty: add finetunes before looking for a neighbour.")
         self._check_width(vector)
-        cosines = 1 - cosine_distances(torch.cat([vector.unsqueeze(0), self.vectors]))[0, 1:]
-        return [Neighbour(self.names[place], float(cosines[place])) for place in np.argsort(-cosines, kind="stable")[:n]]
+        if not vector.any():
+            raise UserError("The vector is zero, as of a finetune that changed nothing: it is near to none.")
+        cosines = normalize(self.vectors.double(), dim=1) @ normalize(vector.double(), dim=0)
+        near_first = cosines.argsort(descending=True, stable=True).tolist()
+        with_direction = [place for place in near_first if self.vectors[place].any()]
+        return [Neighbour(self.names[place], cosines[place].item()) for place in with_direction[:n]]
 
     def add(self, name: str, vector: Float[Tensor, " width"], *, label: str) -> Pool:
         """Return the pool with one more finetune.

@@ -45,10 +45,8 @@ def _pool(pool: Pool, folder: Path) -> dict[str, Any]:
 
 
 def _nearest(pool: Pool, number: int) -> tuple[int, float] | None:
-    try:
-        others = [each for each in pool.nearest(pool.vectors[number], n=2) if each.name != pool.names[number]]
-    except UserError:  # one of the pool changed nothing, and has no direction
-        return None
+    vector = pool.vectors[number]
+    others = [each for each in pool.nearest(vector, n=2) if each.name != pool.names[number]] if vector.any() else []
     return (pool.names.index(others[0].name), others[0].cosine) if others else None
 
 

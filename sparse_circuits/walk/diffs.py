@@ -131,6 +131,8 @@ def embed_finetunes(config: EmbedVerb, console: Console) -> Pool:
         if each.name in done:
             continue
         (vector,) = embed(model, [each.load()], tokens, site=config.site, token=config.token)
+        if not vector.any():  # it has no direction, and once in the pool it would stay
+            raise UserError(f"{each.name} changes nothing at {config.site} behind these probes: leave it out.")
         pool = pool.add(each.name, vector.cpu(), label=each.label)
         pool.save(path)  # what is embedded stays, whatever comes next
     console.print(neighbour_table(pool))
@@ -176,14 +178,11 @@ def neighbour_table(pool: Pool) -> Table:
     table = Table(title=f"{len(pool.names)} finetunes")
     for name in ("finetune", "label", "nearest", "its label", "cosine", "norm"):
         table.add_column(name, justify="right" if name in ("cosine", "norm") else "left")
-    for name, label, vector in zip(pool.names, pool.labels, pool.vectors, strict=True):
-        norm = f"{vector.norm():.4g}"
+    labels = dict(zip(pool.names, pool.labels, strict=True))
+    for name, vector in zip(pool.names, pool.vectors, strict=True):
         others = [each for each in pool.nearest(vector, n=2) if each.name != name] if vector.any() else []
-        if others:
-            near = others[0]
-            table.add_row(name, label, near.name, pool.labels[pool.names.index(near.name)], f"{near.cosine:.3f}", norm)
-        else:
-            table.add_row(name, label, "", "", "", norm)
+        near = [others[0].name, labels[others[0].name], f"{others[0].cosine:.3f}"] if others else [""] * 3
+        table.add_row(*map(escape, [name, labels[name], *near, f"{vector.norm():.4g}"]))
     return table
 
 

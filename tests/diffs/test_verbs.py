@@ -2,6 +2,7 @@
 
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,10 +14,11 @@ from sparse_circuits.data import Tokenizer
 from sparse_circuits.diffs.behaviour import read_behaviour
 from sparse_circuits.diffs.maps import block_maps
 from sparse_circuits.diffs.pool import Pool
+from sparse_circuits.diffs.store import DiffStore, Part
 from sparse_circuits.diffs.support import Fate, count_fates, largest_changes
 from sparse_circuits.diffs.weight_diff import LowRank, WeightDiff, Whole
 from sparse_circuits.errors import UserError
-from sparse_circuits.interop.peft import save_peft
+from sparse_circuits.interop.peft import load_peft, save_peft
 from sparse_circuits.model import ModelConfig, Transformer, load_model, save_model
 from sparse_circuits.model.dense import HuggingFace
 
@@ -73,6 +75,23 @@ def test_a_pool_on_disk_is_gone_on_with(base: Path, tmp_path: Path, capsys: pyte
     assert cli.main(["embed", *told]) == 0
     assert "nearest neighbour of the same label 1.00" in capsys.readouterr().out
     assert Pool.load(tmp_path / "pool" / "pool.safetensors").names == [f"n{number}" for number in range(6)]
+
+
+def test_two_stores_are_in_one_pool_and_what_changes_nothing_is_not(
+    base: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    adapters(base, tmp_path)
+    diffs = [load_peft(tmp_path / f"adapter_{number}", base=str(base)) for number in range(4)]
+    for name, some in (("one", diffs[:2]), ("two", diffs[2:])):
+        DiffStore(tmp_path / name).add([replace(diff, about={"topic": name}) for diff in some], split=Part.train)
+    told = [f"base={base}", f"run={tmp_path}/pool"]
+    for name in ("one", "two"):
+        assert cli.main(["embed", *told, f"pool={tmp_path}/{name}"]) == 0
+    assert Pool.load(tmp_path / "pool" / "pool.safetensors").labels == ["one", "one", "two", "two"]
+    save_peft(diffs[0] * 0.0, tmp_path / "nothing")
+    assert cli.main(["embed", *told, f"finetunes=[{{place:'{tmp_path}/nothing',label:one}}]"]) == 2
+    assert "nothing changes nothing at final_norm behind these probes: leave it out" in capsys.readouterr().err
+    assert cli.main(["embed", *told]) == 0 and "4 finetunes" in capsys.readouterr().out
 
 
 def test_probes_come_from_a_file(base: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -210,3 +229,12 @@ def test_a_finetune_of_another_base_is_refused(base: Path, tmp_path: Path, capsy
     assert "the diff is of another model" in capsys.readouterr().err
     assert cli.main(["diff", f"base={base}", f"finetuned={base}"]) == 2
     assert "has the weights of its base" in capsys.readouterr().err
+    shape = ModelConfig(n_layers=1, d_model=16, d_head=4, n_ctx=8)
+    for name, seed in (("before", 0), ("after", 1), ("other", 2)):
+        torch.manual_seed(seed)
+        tokenizer = (base / "tokenizer.json").read_text()
+        save_model(Transformer(shape, d_vocab=257), tmp_path / name, tokenizer=tokenizer)
+    out = tmp_path / "diff.safetensors"
+    assert cli.main(["diff", f"base={tmp_path}/before", f"finetuned={tmp_path}/after", f"out={out}"]) == 0
+    assert cli.main(["diff", f"base={tmp_path}/other", f"finetuned={out}"]) == 2
+    assert "is a diff of" in capsys.readouterr().err

@@ -25,9 +25,10 @@ def test_a_pool_has_neighbours_norms_and_maps(tmp_path):
 
 
 def test_without_directions_there_is_a_table_and_no_map(tmp_path):
-    pool([0.0, 0.0], [0.0, 2.0]).save(tmp_path / POOL_FILE)
+    pool([0.0, 0.0], [0.0, 2.0], [1.0, 2.0], [1.0, 0.0]).save(tmp_path / POOL_FILE)
     found = run_payload(tmp_path)["finetunes"]["pool"]
     assert found["maps"] == {} and found["nearest"][0] is None
+    assert [near[0] for near in found["nearest"][1:]] == [2, 1, 2]
 
 
 def test_answers_lie_beside_a_run_json_of_their_own(tmp_path):
