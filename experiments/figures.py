@@ -23,9 +23,15 @@ Rows = Sequence[dict[str, Any]]
 
 
 def edges_by_target(rows: Rows) -> tuple[list[float], list[float]]:
-    """Return the targets that every cell reaches, and the geometric mean of the cells' edges at each."""
-    reached = [target for target in TARGETS if rows and all((row["sizes"].get(str(target)) or (0, 0))[1] for row in rows)]
-    return reached, [geometric_mean(row["sizes"][str(target)][1] for row in rows) for target in reached]
+    """Return the targets that every task reaches with some seed, and the geometric mean there: over seeds, then tasks."""
+    tasks = dict.fromkeys(row["task"] for row in rows)
+    means: dict[float, float] = {}
+    for target in TARGETS:
+        sizes = [[row["sizes"][str(target)] for row in rows if row["task"] == task] for task in tasks]
+        reached = [[max(1, size[1]) for size in each if size] for each in sizes]
+        if reached and all(reached):
+            means[target] = geometric_mean(map(geometric_mean, reached))
+    return list(means), list(means.values())
 
 
 def draw_sizes(axes: Axes, rows: Rows, series: dict[str, Callable[[dict[str, Any]], bool]]) -> None:
