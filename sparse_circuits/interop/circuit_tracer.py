@@ -20,7 +20,6 @@ import torch
 
 from sparse_circuits.circuits import Circuit
 from sparse_circuits.circuits.question import encode_question
-from sparse_circuits.errors import UserError
 from sparse_circuits.interop.passed import LOGIT, TOKEN, At, Run, all_passed, most_influential, row_number, run_on
 from sparse_circuits.model import Node
 from sparse_circuits.run import read_json, replacing
@@ -50,12 +49,10 @@ def write_circuit_tracer(
         The graph's file and the list.
 
     Raises:
-        UserError: there are no answers, or they do not follow the prompt at a token's end.
+        UserError: there are no answers, the circuit cannot score them, or they do not follow the prompt at a token's end.
     """
-    answers = answers or circuit.task.answers
-    if answers is None:
-        raise UserError(f"The answers of {circuit.task.name} differ from pair to pair: give answers=(positive, negative).")
-    question = encode_question(prompt, answers, circuit.tokenizer)
+    circuit.question(prompt, answers=answers)  # refuses what `run` would
+    question = encode_question(prompt, answers or circuit.task.answers, circuit.tokenizer)
     graph = circuit_tracer_graph(circuit, question, slug=Path(path).stem, n_links=n_links)
     files = circuit_tracer_files(graph, Path(path))
     for file, content in files.items():

@@ -3,7 +3,8 @@
 Let W be the matrix into a site and s the nodes that it reads; all else that it reads stands at its mean. Then what the
 site's channels are given is (edges + rivals) a_s + constant, with
 - rivals: the columns s of W, in the rows of channels outside the circuit, which compete with the circuit's (AbsTopK);
-- constant: the bias and W's remaining entries times the means, the entries of cut edges among them.
+- constant: the bias and W's remaining entries times the means, the entries of cut edges among them; of an edge to which a merge
+  has added weight, what that is more than W's (or less) is heard at the mean, too.
 Where heads stand in between (v to attn.resid_delta), a mean arrives times the head's attention to all but its sink, so these
 entries are summed by head. Sums are in float64; weights keep the model's dtype.
 """
@@ -110,10 +111,11 @@ def _given(circuit: Circuit, link: Link, bias: Tensor | None) -> Constants:
     rivals = np.zeros_like(weight)
     rivals[:, sources] = weight[:, sources]
     rivals[targets] = 0
-    held = (weight - rivals) * _double(circuit.means.sites[link.source])
+    mean = _double(circuit.means.sites[link.source])
+    held = (weight - rivals) * mean
     for edge in circuit.edges:
         if (edge.source.site, edge.target.site) == link:
-            held[edge.target.channel, edge.source.channel] = 0
+            held[edge.target.channel, edge.source.channel] -= edge.weight * mean[edge.source.channel]
     found = {f"{link.target} rivals": rivals[:, sources].T}
     constant = np.zeros(len(weight)) if bias is None else _double(bias)
     if link.source.endswith(".v"):

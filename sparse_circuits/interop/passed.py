@@ -23,7 +23,6 @@ from sparse_circuits.circuits.edges import Edge
 from sparse_circuits.kernels.sink_attention.reference import attention_pattern
 from sparse_circuits.model import Node, record
 from sparse_circuits.model.sites import FINAL, FINAL_RMS
-from sparse_circuits.tasks import Scoring
 from sparse_circuits.tasks.encode import EncodedPair, collate
 
 ROWS = {"attn.act_in": 0, "attn.q": 1, "attn.k": 1, "attn.v": 1, "attn.resid_delta": 2}
@@ -60,7 +59,7 @@ class Run(NamedTuple):
 @torch.no_grad()
 def run_on(circuit: Circuit, question: EncodedPair) -> Run:
     """Run a circuit on a pair's positive prompt."""
-    batch = collate([question], circuit.tokenizer, scoring=Scoring.pair).to(circuit.model.embed.weight.device)
+    batch = collate([question], circuit.tokenizer, scoring=circuit.task.scoring).to(circuit.model.embed.weight.device)
     positive = circuit.margins(batch)[0].double().sigmoid().item()
     model = circuit.model
     layers = {site.split(".")[0] for site in circuit.nodes if ".attn." in site}

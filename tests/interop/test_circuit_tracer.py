@@ -17,6 +17,7 @@ from sparse_circuits.interop import Format, export
 from sparse_circuits.interop.circuit_tracer import circuit_tracer_graph, frontend_address, write_circuit_tracer
 from sparse_circuits.interop.passed import LOGIT, At, all_passed, run_on
 from sparse_circuits.model import Node, record
+from sparse_circuits.tasks import Scoring
 from sparse_circuits.tasks.encode import EncodedPair
 from tests.interop.made import ANSWERS, CONFIG, made, of_task
 
@@ -144,6 +145,15 @@ def test_only_the_strongest_links_are_kept() -> None:
     assert 0 < len(few["links"]) <= 30
 
 
+@pytest.mark.parametrize("scoring", Scoring)
+def test_answers_are_as_likely_as_the_circuit_says(scoring: Scoring, tmp_path: Path) -> None:
+    circuit = made(scoring=scoring)
+    path, _ = write_circuit_tracer(circuit, tmp_path / "graph.json", prompt=PROMPT, answers=ANSWERS)
+    logits = [node for node in json.loads(path.read_text())["nodes"] if node["feature_type"] == "logit"]
+    found = {node["is_target_logit"]: node["token_prob"] for node in logits}
+    assert [found[True], found[False]] == pytest.approx(circuit.run(PROMPT, answers=ANSWERS))
+
+
 def test_files_are_listed_once(tmp_path: Path) -> None:
     for _ in range(2):
         path, _ = write_circuit_tracer(made(), tmp_path / "made-up.json", prompt=PROMPT, answers=ANSWERS)
@@ -156,6 +166,8 @@ def test_a_prompt_without_answers_is_refused(tmp_path: Path) -> None:
     circuit = made()
     with pytest.raises(UserError, match="differ from pair to pair"):
         write_circuit_tracer(replace(circuit, task=replace(circuit.task, answers=None)), tmp_path / "a.json", prompt=PROMPT)
+    with pytest.raises(UserError, match="scores answers of this task only"):
+        write_circuit_tracer(circuit, tmp_path / "a.json", prompt=PROMPT, answers=("x", "y"))
 
 
 def test_a_circuit_of_the_projects_own_tasks_is_exported_on_a_held_out_prompt(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ import subprocess
 import sys
 from copy import deepcopy
 from dataclasses import replace
+from itertools import permutations
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,8 @@ import pytest
 import torch
 
 from sparse_circuits.circuits import Circuit
+from sparse_circuits.circuits.discovery.merge import merged
+from sparse_circuits.circuits.subgraph import Merge, Subgraph
 from sparse_circuits.errors import UserError
 from sparse_circuits.interop import Format, export
 from sparse_circuits.interop.answers import question
@@ -68,6 +71,15 @@ def test_the_program_gives_the_circuits_probabilities(name: str, is_cut: bool, t
         batch = prompts(circuit)
         assert not torch.allclose(whole.margins(batch), circuit.margins(batch))
     assert_agree(circuit, tmp_path, atol=1e-6)
+
+
+@pytest.mark.parametrize("site", ["0.mlp.post_act", "0.attn.v", "1.attn.v"])
+def test_a_writer_that_writes_for_another_does_so_in_the_program(site: str, tmp_path: Path) -> None:
+    circuit = cut(made())
+    channels, width = circuit.nodes[site], CONFIG.d_head if site.endswith("v") else CONFIG.d_mlp
+    node, into = next(pair for pair in permutations(channels, 2) if pair[0] // width == pair[1] // width)
+    found = merged(Subgraph(circuit.nodes, circuit.edges), Merge(f"{site}[{node}]", f"{site}[{into}]", 1.3, 0.99))
+    assert_agree(replace(circuit, nodes=found.nodes, edges=found.edges, merges=list(found.merges)), tmp_path, atol=1e-6)
 
 
 def test_a_circuit_without_a_final_node_answers_by_the_bigram_table(tmp_path: Path) -> None:
