@@ -93,7 +93,7 @@ def extract(
 
     Raises:
         UserError: the means or the tokenizer belong to another model, the model does not know the task, its bigram table
-            alone does, or no set of nodes reaches the target.
+            alone does, no set of nodes reaches the target, or none at all does.
     """
     config = config or ExtractConfig()
     search = prepare_search(model, task, tokenizer, means, config=config)
@@ -131,6 +131,10 @@ def _circuits(attempts: list[Search], task: Task, tokenizer: Tokenizer, config: 
         runs = [(attempt, found) for attempt in attempts if (found := attempt.run())]
         runs.sort(key=lambda run: len(run[1].subgraph.edges))
         for attempt, found in runs:
+            if not found.subgraph.nodes:
+                raise UserError(
+                    f"{task.name} is answered with every node ablated, so there is no circuit: choose another task."
+                )
             assessed = assess(attempt, found, controls(attempt.config), config=card)
             yield _circuit(attempt, found, assessed, task, tokenizer, config)
         attempts = [attempt for attempt, _ in runs[:1]]

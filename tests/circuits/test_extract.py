@@ -17,6 +17,7 @@ from sparse_circuits.circuits.subgraph import Subgraph
 from sparse_circuits.data.tokenizer import Tokenizer
 from sparse_circuits.errors import UserError
 from sparse_circuits.model import Transformer
+from sparse_circuits.model.store import model_hash
 from sparse_circuits.tasks import TASKS, Draw, Pair, Scoring, Task
 from tests.circuits.toy import CONFIG, EXTRACT, TASK, Toy, generate
 
@@ -45,6 +46,10 @@ def test_refuses_a_task_that_the_bigram_table_answers_alone(toy: Toy) -> None:
         model.bigram[c, single] += 9
     with pytest.raises(UserError, match="bigram task"):
         refuse_unfit(model, last_differs, pairs, toy.means, config=config)
+    without_gate = dataclasses.replace(config, knowledge_gate=False, masks=MaskConfig(n_steps=2))
+    means = toy.means._replace(model_hash=model_hash(model))
+    with pytest.raises(UserError, match="last is answered with every node ablated, so there is no circuit"):
+        extract(model, last_differs, toy.tokenizer, means, config=without_gate)
 
 
 def test_refuses_means_and_tokenizers_of_other_models(toy: Toy) -> None:

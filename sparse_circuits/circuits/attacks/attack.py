@@ -134,7 +134,7 @@ def prepare_attack(circuit: Circuit, task: Task, config: AttackConfig) -> Attack
     """Draw held-out pairs that the circuit can score (fewer, where the task gives fewer), and read the circuit.
 
     Raises:
-        UserError: there are none.
+        UserError: there are none, or they are so long that no word fits in front of them.
     """
     n_ctx, scorable = circuit.model.config.n_ctx, circuit.task.answer_ids
     drawn = draw_pairs(task, circuit.tokenizer, split=SPLIT, n_pairs=config.n_pairs, seed=config.seed, max_tokens=n_ctx)
@@ -145,6 +145,8 @@ def prepare_attack(circuit: Circuit, task: Task, config: AttackConfig) -> Attack
     targets = [Target(number, *each) for number, each in enumerate(known)]
     words = vocabulary(circuit.tokenizer)
     reactions = react(circuit, targets[: config.n_probes], words)
+    if not reactions:
+        raise UserError(f"No word fits in front of the prompts of {task.name} in {n_ctx} tokens: attack another task.")
     towards = [reactions[: -config.n_words - 1 : -1], reactions[: config.n_words]]
     return Attack(circuit, targets, ask_both(circuit, targets), words, towards)
 

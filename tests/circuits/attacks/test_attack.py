@@ -174,11 +174,14 @@ def test_tallies_by_hand() -> None:
 
 def test_what_cannot_be_attacked_is_refused(planted: Circuit) -> None:
     other = Task("other", "", generate)
+    text = " ".join(["a"] * 93)
+    long = Task(TASK.name, "", lambda draw: Pair(f'("{text}', f"('{text}", '")\n', "')\n", ()))
     unscored = dataclasses.replace(planted, task=dataclasses.replace(planted.task, answer_ids=[0]))
     for circuit, task, config, says in [
         (planted, None, CONFIG, "none of the twenty tasks"),
         (planted, other, CONFIG, 'answers "toy_quote", not "other"'),
         (unscored, TASK, CONFIG, "no held_out pair that the circuit can score"),
+        (planted, long, CONFIG, "No word fits in front of the prompts of toy_quote in 96 tokens"),
         (planted, TASK, dataclasses.replace(CONFIG, families=[Family.replace]), "replace fits no pair of toy_quote"),
     ]:
         with pytest.raises(UserError, match=says):
