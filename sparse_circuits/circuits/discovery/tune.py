@@ -3,8 +3,9 @@
 The paper runs 32 rounds of 8 parallel runs with CARBS; we let Optuna's TPE choose, and stop early what does badly. A trial is
 learned with a quarter of the steps, then with half, then with all, each time anew with its own schedule, and after each of the
 first two only a third of the trials goes on (successive halving). What is minimised is the number of edges among the fewest
-top-ranked nodes that reach the target. The first trial is the paper's centres, the second the configuration as it came.
-Trials live in one sqlite file: a killed tuning goes on where it stopped. Its workers share the file; two tunings must not.
+top-ranked nodes that reach the target; a trial that did not go on counts with what it had come to. The first trial is the
+paper's centres, the second the configuration as it came. Trials live in one sqlite file: a killed tuning goes on where it
+stopped. Its workers share the file; two tunings must not.
 """
 
 from __future__ import annotations
