@@ -4,7 +4,7 @@
 
 A seed draws other pairs, other batches and another start. A cell is one pair of circuits of one model: the share of nodes and
 of edges in either that is in both, and the same where a node whose activations correlate by at least 0.95 counts for the other.
-Circuits go to runs/agreement, numbers to experiments/results/agreement.jsonl.
+Circuits go to runs/agreement/NAME, numbers to experiments/results/agreement.jsonl.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from pathlib import Path
 from statistics import mean
 from typing import Any
 
-from experiments.cells import Cells, study_parser
+from experiments.cells import Cells, circuits_folder, study_parser
 from experiments.grid import SEEDED
 from experiments.measures import pairs_of
 from experiments.proof import masks_for
@@ -24,13 +24,12 @@ from sparse_circuits.circuits.measures.agreement import agreement, functional_ma
 from sparse_circuits.subject import Subject, subject_of
 from sparse_circuits.tasks import TASKS
 
-FOLDER = Path("runs/agreement")
 MEASURES = ("nodes", "edges", "nodes_or_twins", "edges_or_twins")
 
 
-def extracted(subject: Subject, task: str, objective: str, seed: int) -> Circuit:
+def extracted(subject: Subject, folder: Path, task: str, objective: str, seed: int) -> Circuit:
     """Return a circuit found with the quick budget, the searches for nonsense left out; one that is there is loaded."""
-    path = FOLDER / f"{task}-{objective}-{seed}.safetensors"
+    path = folder / f"{task}-{objective}-{seed}.safetensors"
     if not path.exists():
         masks = masks_for(Objective[objective])
         config = ExtractConfig(masks=masks, card=CardConfig(n_controls=0), n_held_out_pairs=64, seed=seed)
@@ -61,13 +60,15 @@ def main() -> None:
     parser = study_parser(__doc__, study="agreement", objectives=["partial"])
     parser.set_defaults(tasks=SEEDED, seeds=3)
     options = parser.parse_args()
-    cells, subject = Cells(options.out), subject_of(FOLDER, options.checkpoint)
+    cells, folder = Cells(options.out), circuits_folder("agreement", options.checkpoint)
+    subject = subject_of(folder, options.checkpoint)
     for objective in options.objectives:
-        found = {(t, s): extracted(subject, t, objective, s) for t in options.tasks for s in range(options.seeds)}
+        study = {"checkpoint": options.checkpoint, "objective": objective}
+        found = {(t, s): extracted(subject, folder, t, objective, s) for t in options.tasks for s in range(options.seeds)}
         for (first, one), (second, two) in combinations(found, 2):
             work = partial(overlap, found[first, one], found[second, two])
-            cells.run(work, objective=objective, first=first, second=second, seeds=[one, two])
-        print(table(cells.select(objective=objective)))
+            cells.run(work, **study, first=first, second=second, seeds=[one, two])
+        print(table(cells.select(**study)))
 
 
 if __name__ == "__main__":

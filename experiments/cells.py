@@ -16,6 +16,7 @@ from typing import Any
 import torch
 
 from sparse_circuits.circuits import Objective
+from sparse_circuits.subject import PRETRAINED
 
 RESULTS = Path(__file__).parent / "results"
 
@@ -35,6 +36,11 @@ def study_parser(about: str, *, study: str, objectives: Sequence[str]) -> argpar
     parser.add_argument("--seeds", type=int, default=1)
     parser.add_argument("--out", type=Path, default=RESULTS / f"{study}.jsonl")
     return parser
+
+
+def circuits_folder(study: str, checkpoint: str) -> Path:
+    """Return where a study keeps its circuits of a model."""
+    return Path("runs") / study / Path(checkpoint.removeprefix(PRETRAINED)).name
 
 
 class Cells:

@@ -1,6 +1,6 @@
 """Is every node and every edge of a circuit needed? Each is removed by itself, and the whole circuit run anew.
 
-    python -m experiments.certificate --checkpoint pretrained:NAME runs/proof/*-partial-0.safetensors
+    python -m experiments.certificate --checkpoint pretrained:NAME runs/proof/NAME/*-partial-0.safetensors
 
 On the validation pairs that chose the circuit, in every run in which it has to reach its target, in the whole model: of
 that a circuit's file holds only what the circuit alone runs on.

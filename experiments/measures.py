@@ -1,6 +1,6 @@
 """What else is measured of circuits: necessity curves, other stand-ins, switches, edges in the model and in the circuit.
 
-    python -m experiments.measures runs/proof/*-partial-0.safetensors
+    python -m experiments.measures runs/proof/NAME/*-partial-0.safetensors
 
 A cell is one circuit (Gao et al. 2025, figures 32 and 34, appendices C and E).
 """
@@ -20,6 +20,7 @@ from sparse_circuits.circuits.measures.binarise import binarise
 from sparse_circuits.circuits.measures.traceable import trace
 from sparse_circuits.circuits.sampler import TaskPairs
 from sparse_circuits.plain import from_plain
+from sparse_circuits.run import sha256_file
 from sparse_circuits.tasks import TASKS
 
 SWITCH_STEPS = 500
@@ -63,7 +64,7 @@ def main() -> None:
     options = parser.parse_args()
     cells = Cells(options.out)
     for path in options.circuits:
-        cells.run(partial(of_circuit, path), circuit=path.stem)
+        cells.run(partial(of_circuit, path), circuit=path.stem, sha256=sha256_file(path))
 
 
 if __name__ == "__main__":

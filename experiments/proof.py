@@ -2,7 +2,7 @@
 
     python -m experiments.proof --checkpoint pretrained:NAME --budget standard
 
-A cell is one extraction. Circuits and the trials of tuning go to runs/proof, numbers to experiments/results/proof.jsonl.
+A cell is one extraction. Circuits and the trials of tuning go to runs/proof/NAME, numbers to experiments/results/proof.jsonl.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from pathlib import Path
 from statistics import geometric_mean
 from typing import Any
 
-from experiments.cells import Cells, study_parser
+from experiments.cells import Cells, circuits_folder, study_parser
 from sparse_circuits.circuits import Budget, Circuit, ExtractConfig, MaskConfig, Objective, TuneConfig, extract
 from sparse_circuits.circuits.evidence.faithfulness import RATES
 from sparse_circuits.circuits.norms import Norms
@@ -100,7 +100,7 @@ def main() -> None:
     parser.add_argument("--budget", default="standard", choices=Budget.__members__)
     options = parser.parse_args()
     subject = subject_of(DEFAULT_RUN, options.checkpoint)
-    cells, folder = Cells(options.out), DEFAULT_RUN.with_name("proof")
+    cells, folder = Cells(options.out), circuits_folder("proof", options.checkpoint)
     folder.mkdir(parents=True, exist_ok=True)
     tasks = options.tasks or known_tasks(subject)
     study = {"checkpoint": options.checkpoint, "budget": options.budget}
