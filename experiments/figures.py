@@ -40,7 +40,14 @@ def draw_sizes(axes: Axes, rows: Rows, series: dict[str, Callable[[dict[str, Any
         targets, edges = edges_by_target([row for row in rows if among(row)])
         axes.plot(targets, edges, marker="o", label=name)
     axes.set(xlabel="target loss (nats)", ylabel="edges, geometric mean", xscale="log", yscale="log")
+    label_x(axes, TARGETS)
     axes.legend()
+
+
+def label_x(axes: Axes, values: Sequence[float]) -> None:
+    """Label a logarithmic axis at these values alone."""
+    axes.xaxis.minorticks_off()
+    axes.set_xticks(values, labels=[f"{value:,}" for value in values])
 
 
 def figure_2(axes: Axes, rows: Rows) -> None:
@@ -90,6 +97,7 @@ def figure_10(axes: Axes, rows: Rows) -> None:
         own = [row for row in models if row["width"] == width]
         axes.plot([row["l0"] for row in own], [row["kurtosis"] for row in own], marker="o", label=f"width {width}")
     axes.set(xlabel="L0", ylabel="excess kurtosis of the final residual stream", xscale="log")
+    label_x(axes, sorted({row["l0"] for row in models}))
     axes.legend()
 
 
