@@ -8,6 +8,9 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+WITHOUT_SCALE = ("mps",)
+"""Devices whose fused AdamW ignores grad_scale in silence (mps: before torch 2.13)."""
+
 
 def magnitude_mask(weight: Float[Tensor, "*shape"], l0: int, *, floor: int = 0, neuron_axis: int = 0) -> Bool[Tensor, "*shape"]:
     """Mark the l0 largest nonzero entries, ties going to the lower index, each neuron's `floor` largest before all others."""
@@ -47,7 +50,7 @@ def adamw_(
     """Take the step of torch's own fused AdamW; numbers are lr, beta1, beta2, eps and the step's number."""
     lr, beta1, beta2, eps, step = (float(number) for number in numbers)
     count = torch.tensor(step, dtype=torch.float32, device=weights[0].device)
-    scale = None if grad_scale is None else grad_scale.to(weights[0].device, torch.float32)
+    scale = fused_scale(gradients, None if grad_scale is None else grad_scale.to(weights[0].device, torch.float32))
     for kind in set(kinds := [(decay, weight.dtype) for decay, weight in zip(weight_decays, weights, strict=True)]):
         chosen = [i for i, other in enumerate(kinds) if other == kind]
         state = [[group[i] for i in chosen] for group in (weights, gradients, exp_avgs, exp_avg_sqs)]
@@ -55,3 +58,11 @@ def adamw_(
             *state, [], [count] * len(chosen), lr=lr, beta1=beta1, beta2=beta2, weight_decay=kind[0], eps=eps,
             amsgrad=False, maximize=False, grad_scale=scale, found_inf=None,
         )  # fmt: skip
+
+
+def fused_scale(gradients: Sequence[Tensor], grad_scale: Tensor | None) -> Tensor | None:
+    """Return what torch's fused AdamW has to divide these gradients by; where it would not, divide them here, in place."""
+    if grad_scale is None or gradients[0].device.type not in WITHOUT_SCALE:
+        return grad_scale
+    torch._foreach_div_(gradients, grad_scale)
+    return None

@@ -24,6 +24,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from sparse_circuits.kernels.magnitude_prune import fused_scale
 from sparse_circuits.kernels.sparse_linear import Product, Support, choose_product, sparse_linear
 from sparse_circuits.model import Transformer
 from sparse_circuits.model.linear import Linear
@@ -243,7 +244,8 @@ def step_(optimizer: torch.optim.AdamW, *, lr: float, grad_scale: Tensor | None)
     """Take the optimizer's step at this learning rate; the fused kernel divides gradients by `grad_scale` on its way."""
     for group in optimizer.param_groups:
         group["lr"] = lr
-    optimizer.grad_scale = grad_scale
+    gradients = [p.grad for group in optimizer.param_groups for p in group["params"]]
+    optimizer.grad_scale = fused_scale(gradients, grad_scale)
     optimizer.step()
 
 

@@ -269,6 +269,21 @@ def test_equals_torchs_adamw_followed_by_the_reference(backend: Backend, as_tens
 
 
 @needs_interpreter
+def test_where_the_fused_adamw_ignores_its_scale_gradients_are_divided_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    groups = [[scale * torch.rand(24, 36), scale * torch.rand(7)] for scale in (0.1, 3.0, 0.0, 0.0)]
+    options = {"floors": [4, 0], "neuron_axes": [1, 0], "lr": 1e-2, "betas": (0.9, 0.95), "eps": 0.1, "step": 1}
+    scaling, ignoring = ([[tensor.clone() for tensor in group] for group in groups] for _ in range(2))
+    fused = torch._fused_adamw_
+    for state, devices in ((scaling, ()), (ignoring, ("cpu",))):
+        if devices:
+            monkeypatch.setattr(torch, "_fused_adamw_", lambda *a, grad_scale, **more: fused(*a, grad_scale=None, **more))
+        monkeypatch.setattr(reference, "WITHOUT_SCALE", devices)
+        with use_backend(Backend.reference, ops=("magnitude_prune",)):
+            adamw_prune_many_(*state, [200, 7], **options, weight_decays=[0.1, 0.0], grad_scale=torch.tensor(1.7))
+    torch.testing.assert_close(ignoring, scaling)
+
+
+@needs_interpreter
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 def test_adamw_in_16_bits_prunes_what_it_rounded(dtype: torch.dtype) -> None:
     groups = [[(scale * torch.rand(24, 36)).to(dtype)] for scale in (0.1, 1.0, 0.0, 0.0)]

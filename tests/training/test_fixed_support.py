@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from sparse_circuits.errors import UserError
+from sparse_circuits.kernels.magnitude_prune import reference
 from sparse_circuits.kernels.magnitude_prune.reference import magnitude_mask
 from sparse_circuits.kernels.sparse_linear import dispatch
 from sparse_circuits.model import ModelConfig, Transformer
@@ -171,6 +172,16 @@ def test_the_sparse_product_trains_as_the_dense_one(monkeypatch: pytest.MonkeyPa
     assert losses[0] == pytest.approx(losses[1], rel=1e-4)
     for name in weights[0]:
         torch.testing.assert_close(weights[0][name], weights[1][name], rtol=1e-3, atol=1e-4, msg=name)
+
+
+def test_where_the_fused_adamw_ignores_its_scale_the_step_is_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    losses, fused = [], torch._fused_adamw_
+    for devices in ((), ("cpu",)):
+        if devices:
+            monkeypatch.setattr(torch, "_fused_adamw_", lambda *a, grad_scale, **more: fused(*a, grad_scale=None, **more))
+        monkeypatch.setattr(reference, "WITHOUT_SCALE", devices)
+        losses.append([float(metrics["loss"]) for metrics in take(small_step(), 12)])
+    assert losses[0] == pytest.approx(losses[1], rel=1e-5)
 
 
 def test_accumulation_gives_the_same_step(monkeypatch: pytest.MonkeyPatch) -> None:
