@@ -102,17 +102,23 @@ Autocast = Callable[[], AbstractContextManager[Any]]
 
 
 def choose_device(wanted: Device) -> torch.device:
-    """Return the torch device, this process's own where several run on one machine.
+    """Return the torch device; of several GPUs it is this process's own, and becomes the current one, where Triton launches.
 
     Raises:
-        UserError: the device asked for is not there.
+        UserError: the device asked for is not there, or torchrun started more processes than there are GPUs.
     """
     present = {Device.cuda: torch.cuda.is_available(), Device.mps: torch.backends.mps.is_available(), Device.cpu: True}
     if wanted is Device.auto:
         wanted = next(device for device, is_there in present.items() if is_there)
     if not present[wanted]:
         raise UserError(f"device={wanted.name} was asked for, but this machine has none: use device=cpu or device=auto.")
-    return torch.device("cuda", int(os.environ.get("LOCAL_RANK", 0))) if wanted is Device.cuda else torch.device(wanted.name)
+    if wanted is not Device.cuda:
+        return torch.device(wanted.name)
+    own, n_devices = int(os.environ.get("LOCAL_RANK", 0)), torch.cuda.device_count()
+    if own >= n_devices:
+        raise UserError(f"Process {own + 1} of this machine has no GPU of its own: give torchrun --nproc-per-node={n_devices}.")
+    torch.cuda.set_device(own)
+    return torch.device("cuda", own)
 
 
 def choose_backend(wanted: Backend, device: torch.device) -> Backend:
@@ -157,7 +163,7 @@ def process_group() -> Iterator[None]:
     if "WORLD_SIZE" not in os.environ or torch.distributed.is_initialized():
         yield
         return
-    torch.distributed.init_process_group("nccl" if torch.cuda.is_available() else "gloo")
+    torch.distributed.init_process_group("cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo")
     try:
         yield
         torch.distributed.barrier()  # none leaves while the first still writes

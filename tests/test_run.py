@@ -1,0 +1,45 @@
+"""Which device a process takes and how processes talk."""
+
+from unittest.mock import Mock
+
+import pytest
+import torch
+
+from sparse_circuits.errors import UserError
+from sparse_circuits.run import Device, choose_device, process_group
+
+
+@pytest.fixture
+def two_gpus(monkeypatch: pytest.MonkeyPatch) -> Mock:
+    """Pretend that the machine has two GPUs, and return what is told which of them is the current one."""
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setattr(torch.cuda, "set_device", Mock())
+    return torch.cuda.set_device
+
+
+@pytest.mark.parametrize("wanted", [Device.auto, Device.cuda])
+def test_a_process_of_several_makes_its_own_gpu_the_current_one(
+    wanted: Device, two_gpus: Mock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LOCAL_RANK", "1")
+    assert choose_device(wanted) == torch.device("cuda", 1)
+    two_gpus.assert_called_once_with(1)
+
+
+def test_more_processes_than_gpus_are_refused(two_gpus: Mock, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LOCAL_RANK", "2")
+    with pytest.raises(UserError, match=r"Process 3 of this machine has no GPU .* --nproc-per-node=2"):
+        choose_device(Device.auto)
+    assert choose_device(Device.cpu) == torch.device("cpu")
+    two_gpus.assert_not_called()
+
+
+@pytest.mark.usefixtures("two_gpus")
+def test_beside_gpus_processes_can_talk_of_what_is_on_the_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    begin = Mock()
+    for name in ("init_process_group", "barrier", "destroy_process_group"):
+        monkeypatch.setattr(torch.distributed, name, begin)
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with process_group():
+        begin.assert_called_once_with("cpu:gloo,cuda:nccl")
