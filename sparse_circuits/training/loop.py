@@ -82,7 +82,7 @@ def fit(
         Interrupted: after Ctrl-C or SIGTERM, when the run has been saved.
     """
     start = checkpoints.restore(step, batches) if checkpoints else 0
-    if track and start:
+    if track and checkpoints:  # also to 0: a run killed before its first checkpoint begins anew
         track.rewind(start)
     with stop_signals() as stopped:
         for index in range(start, n_steps):

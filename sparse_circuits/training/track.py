@@ -14,6 +14,7 @@ from rich.console import Console
 from rich.live import Live
 from rich.text import Text
 
+from sparse_circuits.run import replacing
 from sparse_circuits.training.loop import Metrics, Track
 
 
@@ -48,7 +49,8 @@ class Jsonl:
 
     def rewind(self, step: int) -> None:
         kept = [line for line in read_metrics(self.path) if line["step"] <= step]
-        self.path.write_text("".join(json.dumps(line) + "\n" for line in kept), encoding="utf-8")
+        with replacing(self.path) as temporary:
+            temporary.write_text("".join(json.dumps(line) + "\n" for line in kept), encoding="utf-8")
 
     def close(self) -> None:
         pass

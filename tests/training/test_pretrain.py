@@ -94,6 +94,27 @@ def test_interrupted_anywhere_it_resumes_to_the_same_bits(config: TrainConfig, t
     assert read_metrics(whole / "metrics.jsonl") == read_metrics(broken / "metrics.jsonl")
 
 
+def test_killed_before_its_first_checkpoint_it_leaves_no_line_twice(config: TrainConfig, tmp_path: Path) -> None:
+    whole, broken = tmp_path / "whole", tmp_path / "broken"
+    pretrain(config, whole)
+    take = PretrainStep.__call__
+
+    def killed(self: PretrainStep, batch: torch.Tensor, *, index: int) -> dict:
+        if index == 3:
+            raise SystemExit
+        return take(self, batch, index=index)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(PretrainStep, "__call__", killed)
+        with pytest.raises(SystemExit):
+            pretrain(config, broken)
+    metrics = broken / "metrics.jsonl"
+    assert len(read_metrics(metrics)) == 3
+    metrics.write_text(metrics.read_text()[:-9])  # the last line was cut short
+    pretrain(config, broken, resume=True)
+    assert read_metrics(whole / "metrics.jsonl") == read_metrics(metrics)
+
+
 def test_a_half_written_checkpoint_is_never_seen(config: TrainConfig, folder: Path) -> None:
     pretrain(config, folder)
     expected = weights(folder)
