@@ -172,7 +172,7 @@ def process_group() -> Iterator[None]:
 
 
 def check_run_folder(folder: Path, *, config: Any, resume: bool) -> None:
-    """Refuse a run folder that would be overwritten, or resumed with other settings.
+    """Refuse a run folder that would be overwritten, or resumed with other settings; what it did not record is not compared.
 
     Raises:
         UserError: the folder holds a run already and `resume` is false, or it was begun with another config.
@@ -182,7 +182,7 @@ def check_run_folder(folder: Path, *, config: Any, resume: bool) -> None:
     if not resume:
         raise UserError(f"{folder} already holds a run: go on with resume=true, or choose another run folder.")
     before = read_json(folder / "run.json")["config"]
-    if changed := sorted(key for key in before.keys() | config.keys() if before.get(key) != config.get(key)):
+    if changed := sorted(key for key in before if before[key] != config.get(key)):
         raise UserError(f"{folder} was begun with other settings ({', '.join(changed)}): resume with the same ones.")
 
 

@@ -1,12 +1,13 @@
-"""Which device a process takes and how processes talk."""
+"""Which device a process takes, how processes talk, and what a run folder says of itself."""
 
+from pathlib import Path
 from unittest.mock import Mock
 
 import pytest
 import torch
 
 from sparse_circuits.errors import UserError
-from sparse_circuits.run import Device, choose_device, process_group
+from sparse_circuits.run import Device, check_run_folder, choose_device, process_group, write_json
 
 
 @pytest.fixture
@@ -43,3 +44,11 @@ def test_beside_gpus_processes_can_talk_of_what_is_on_the_cpu(monkeypatch: pytes
     monkeypatch.setenv("WORLD_SIZE", "2")
     with process_group():
         begin.assert_called_once_with("cpu:gloo,cuda:nccl")
+
+
+def test_a_run_is_resumed_with_all_that_it_recorded_and_with_what_an_earlier_version_did_not(tmp_path: Path) -> None:
+    write_json(tmp_path / "run.json", {"config": {"seed": 0, "dense": "there"}})
+    check_run_folder(tmp_path, config={"seed": 0, "dense": "there", "bridge": 1}, resume=True)
+    for config, changed in (({"seed": 1, "dense": "there"}, "seed"), ({"seed": 0}, "dense")):
+        with pytest.raises(UserError, match=rf"other settings \({changed}\)"):
+            check_run_folder(tmp_path, config=config, resume=True)

@@ -77,7 +77,9 @@ def train_bridge(
         steps.append(BridgeStep(sparse, theirs.model, between, config, bridge, autocast=autocast))
         return steps[0]
 
-    trained = pretrain(config, folder, resume=resume, begin=begin, console=console)
+    checkpoint = None if start is None else model_hash(start.model)
+    begun_with = {"dense": dense, "bridge": bridge, "checkpoint": checkpoint}
+    trained = pretrain(config, folder, resume=resume, begin=begin, begun_with=begun_with, console=console)
     (step,) = steps
     between = step.bridge.eval().requires_grad_(False)
     scores = measure(trained.model, theirs.model, between, prepare(config.data), config)

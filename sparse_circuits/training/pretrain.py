@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from rich.console import Console
@@ -63,6 +63,7 @@ def pretrain(
     resume: bool = False,
     evaluators: Sequence[MakeEvaluator] = (),
     begin: Begin | None = None,
+    begun_with: Mapping[str, Any] | None = None,
     console: Console | None = None,
 ) -> Trained:
     """Train a weight-sparse transformer into a run folder and return it.
@@ -73,15 +74,17 @@ def pretrain(
         resume: go on with the run that the folder holds.
         evaluators: measured beside the validation loss.
         begin: makes the step to train with, and with it the model; None: a fresh model that learns the next token.
+        begun_with: settings of `begin` by name, recorded beside the config's and, when the run is resumed, compared like them.
         console: where the progress line goes; None: nowhere.
 
     Raises:
         UserError: a setting, a corpus or a checkpoint is wrong; a setting is refused before any work.
         Interrupted: after Ctrl-C or SIGTERM, when the run has been saved.
     """
+    settings = to_plain(config) | to_plain(dict(begun_with or {}))
     with process_group():
         if rank() == 0:
-            check_run_folder(folder, config=to_plain(config), resume=resume)
+            check_run_folder(folder, config=settings, resume=resume)
         check_budgets(config)
         device = choose_device(config.device)
         backend = choose_backend(config.backend, device)
@@ -99,7 +102,7 @@ def pretrain(
             world_size=world_size(),
         )
         if rank() == 0:
-            explain_run(folder, config=to_plain(config), device=device, backend=backend)
+            explain_run(folder, config=settings, device=device, backend=backend)
             write_json(folder / "data.json", dataset.manifest)
         if console:
             console.print(f"training on {device.type}, kernels: {backend.name}", soft_wrap=True)

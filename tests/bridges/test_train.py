@@ -119,6 +119,23 @@ def test_a_trained_sparse_model_goes_on_sparse(config: TrainConfig, dense: str, 
         torch.testing.assert_close(before, after, rtol=0, atol=1e-6, msg=name)
 
 
+def test_a_run_is_resumed_with_its_own_bridge_only(
+    config: TrainConfig, dense: str, tokenizer: Tokenizer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = {"dense": dense, "bridge": BridgeConfig(n_places=1)}
+    trained, _ = train_bridge(config, tmp_path / "run", **settings)
+    recorded = json.loads((tmp_path / "run" / "run.json").read_text())["config"]
+    assert (recorded["dense"], recorded["bridge"]["n_places"], recorded["checkpoint"]) == (dense, 1, None)
+    monkeypatch.chdir(Path(dense).parent)
+    for changed, says in (
+        ({"dense": Path(dense).name}, "dense"),
+        ({"bridge": BridgeConfig(n_places=1, nmse=2.0)}, "bridge"),
+        ({"start": Trained(trained.sparse, tokenizer)}, "checkpoint"),
+    ):
+        with pytest.raises(UserError, match=rf"other settings \(.*\b{says}\b"):
+            train_bridge(config, tmp_path / "run", **{**settings, **changed}, resume=True)
+
+
 def test_what_cannot_be_joined_is_refused_before_any_work(config: TrainConfig, dense: str, tmp_path: Path) -> None:
     other = Tokenizer.train(["x = 1\n" * 50], d_vocab=257)
     other.save(tmp_path / "tokenizer.json")
