@@ -55,11 +55,16 @@ def train_bridge(
         Both models with the bridge, and the scores on validation text.
 
     Raises:
-        UserError: the models cannot be joined, or what pretraining refuses; before any work.
+        UserError: the models cannot be joined, a fixed support was asked for, or what pretraining refuses; before any work.
         Interrupted: after Ctrl-C or SIGTERM, when the run has been saved.
 
     Source: Gao et al. 2025, section 2.3 and appendix A.3.
     """
+    if config.sparsity.support_every != 1:
+        raise UserError(
+            f"sparsity.support_every is {config.sparsity.support_every}, but beside a bridge nonzeros are chosen at every step:"
+            " leave it at 1."
+        )
     theirs = load_dense(dense)
     if start is not None:
         check_tokenizers(start.tokenizer, theirs.tokenizer)

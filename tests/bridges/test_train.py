@@ -146,6 +146,7 @@ def test_what_cannot_be_joined_is_refused_before_any_work(config: TrainConfig, d
         (replace(config, data=replace(config.data, tokenizer=tmp_path / "tokenizer.json")), {}, "is not the dense one's"),
         (config, {"start": Trained(model, other)}, "is not the dense one's"),
         (config, {"dense": str(tmp_path)}, "could not be loaded"),
+        (replace(config, sparsity=SparsityConfig(support_every=4)), {}, "support_every is 4, .* leave it at 1"),
     ):
         with pytest.raises(UserError, match=says):
             train_bridge(changed, tmp_path / "run", **{"dense": dense, "bridge": BridgeConfig(), **more})
