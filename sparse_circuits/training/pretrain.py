@@ -9,7 +9,7 @@ from typing import Any, Protocol, runtime_checkable
 import torch
 from rich.console import Console
 
-from sparse_circuits.data import Dataset, Loader, Tokenizer, prepare, validation_batches
+from sparse_circuits.data import Loader, Tokenizer, prepare, validation_batches
 from sparse_circuits.errors import UserError
 from sparse_circuits.kernels.backend import use_backend
 from sparse_circuits.model import Transformer
@@ -101,13 +101,22 @@ def pretrain(
             rank=rank(),
             world_size=world_size(),
         )
-        if rank() == 0:
-            explain_run(folder, config=settings, device=device, backend=backend)
-            write_json(folder / "data.json", dataset.manifest)
+        validation = list(
+            validation_batches(
+                dataset.validation,
+                batch_size=config.batch_size,
+                n_ctx=config.model.n_ctx,
+                n_batches=config.evaluation_batches,
+            )
+        )
         if console:
             console.print(f"training on {device.type}, kernels: {backend.name}", soft_wrap=True)
         with use_backend(backend):
-            _run(step, loader, config=config, folder=folder, dataset=dataset, evaluators=evaluators, console=console)
+            measures = [make(step.model, dataset.tokenizer) for make in evaluators]
+            if rank() == 0:  # only now, so that nothing refused leaves a run behind
+                explain_run(folder, config=settings, device=device, backend=backend)
+                write_json(folder / "data.json", dataset.manifest)
+            _run(step, loader, validation, measures, config=config, folder=folder, tokenizer=dataset.tokenizer, console=console)
         return Trained(step.model.eval().requires_grad_(False), dataset.tokenizer)
 
 
@@ -127,25 +136,15 @@ def check_budgets(config: TrainConfig) -> None:
 def _run(
     step: TrainStep,
     loader: Loader,
+    validation: list[torch.Tensor],
+    measures: Sequence[Callable[[], Metrics]],
     *,
     config: TrainConfig,
     folder: Path,
-    dataset: Dataset,
-    evaluators: Sequence[MakeEvaluator],
+    tokenizer: Tokenizer,
     console: Console | None,
 ) -> None:
     """Fit and, in the first process, write what the run leaves behind."""
-    first = rank() == 0
-    validation = list(
-        validation_batches(
-            dataset.validation,
-            batch_size=config.batch_size,
-            n_ctx=config.model.n_ctx,
-            n_batches=config.evaluation_batches,
-        )
-    )
-
-    measures = [make(step.model, dataset.tokenizer) for make in evaluators]
 
     def evaluate() -> Metrics:
         found = {"validation_loss": validation_loss(step.model, validation, autocast=step.autocast)}
@@ -153,6 +152,7 @@ def _run(
             found |= measure()
         return found
 
+    first = rank() == 0
     tracks = _open_tracks(config, folder, console=console) if first else None
     checkpoints = CheckpointFolder(
         folder / "checkpoints", every=config.checkpoint_every, keep=config.keep_checkpoints, writes=first
@@ -174,7 +174,7 @@ def _run(
         if tracks:
             tracks.close()
     if first:
-        export_model(step.model, dataset.tokenizer, folder)
+        export_model(step.model, tokenizer, folder)
         draw_curves(read_metrics(folder / "metrics.jsonl"), folder / "curves.png")
         write_json(folder / "model.json", summary(step.model, validation, autocast=step.autocast))
 

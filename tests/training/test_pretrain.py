@@ -10,8 +10,10 @@ from pathlib import Path
 import pytest
 import torch
 
+from sparse_circuits.data import Tokenizer
 from sparse_circuits.errors import UserError
 from sparse_circuits.kernels.backend import Backend
+from sparse_circuits.model import Transformer
 from sparse_circuits.model.store import read_tensors
 from sparse_circuits.sparsity import SparsityConfig, density, l0_counts, sparse_budgets
 from sparse_circuits.training.config import GradientRule, OptimizerConfig, TrainConfig
@@ -173,6 +175,18 @@ def test_a_budget_below_the_floor_is_refused_before_the_data_are_read(config: Tr
     with pytest.raises(UserError, match="raise l0_fraction"):
         pretrain(missing, folder)
     assert not folder.exists()
+
+
+def test_what_cannot_be_evaluated_is_refused_before_the_folder_holds_a_run(config: TrainConfig, folder: Path) -> None:
+    def refuse(model: Transformer, tokenizer: Tokenizer) -> Callable[[], dict]:
+        raise UserError("no task fits")
+
+    with pytest.raises(UserError, match="no task fits"):
+        pretrain(config, folder, evaluators=[refuse])
+    large = dataclasses.replace(config, batch_size=512, n_tokens=512 * 16)  # for the validation split
+    with pytest.raises(UserError, match="The validation split of"):
+        pretrain(large, folder)
+    pretrain(config, folder)
 
 
 def test_run_json_holds_the_resolved_config(config: TrainConfig, folder: Path) -> None:
