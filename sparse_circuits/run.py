@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 
 from sparse_circuits.errors import UserError
 from sparse_circuits.kernels.backend import Backend, resolve_backend
@@ -30,21 +31,23 @@ def replacing(path: Path) -> Iterator[Path]:
         UserError: the file system refused (disk full, no permission); what stood at `path` is untouched.
     """
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
         yield temporary
         _flush(temporary)
         if path.is_dir():  # a rename cannot replace a full folder
             shutil.rmtree(path)
         os.replace(temporary, path)
-    except OSError as error:
-        raise UserError(f"Could not write {path} ({error.strerror}): free space or choose another folder.") from error
+    except (OSError, SafetensorError) as error:  # the latter is all that safetensors says of a full disk
+        why = getattr(error, "strerror", None) or error
+        raise UserError(f"Could not write {path} ({why}): free space or choose another folder.") from error
     finally:
         if temporary.is_dir():
             shutil.rmtree(temporary, ignore_errors=True)
         else:
-            temporary.unlink(missing_ok=True)
+            with suppress(OSError):  # nothing was written, or nowhere
+                temporary.unlink()
 
 
 def _flush(path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Which device a process takes, how processes talk, and what a run folder says of itself."""
+"""How files are written, which device a process takes, how processes talk, and what a run folder says of itself."""
 
 from pathlib import Path
 from unittest.mock import Mock
@@ -8,6 +8,12 @@ import torch
 
 from sparse_circuits.errors import UserError
 from sparse_circuits.run import Device, check_run_folder, choose_device, process_group, write_json
+
+
+def test_a_folder_that_cannot_be_made_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(UserError, match=r"Could not write .*run.json \(Not a directory\): .* choose another folder"):
+        write_json(tmp_path / "file" / "folder" / "run.json", {})
 
 
 @pytest.fixture

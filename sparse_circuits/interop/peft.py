@@ -68,7 +68,7 @@ def save_peft(diff: WeightDiff, folder: Path, *, is_conv1d: bool = False) -> Non
         is_conv1d: whether the base holds weights as [in, out], as GPT-2 of `transformers` does.
 
     Raises:
-        UserError: the diff changes something without factors.
+        UserError: the diff changes something without factors, or the folder could not be written.
     """
     if not diff.is_low_rank:
         raise UserError(
@@ -97,7 +97,6 @@ def save_peft(diff: WeightDiff, folder: Path, *, is_conv1d: bool = False) -> Non
         "inference_mode": True,
     }
     folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
     with replacing(folder / WEIGHTS_FILE) as temporary:
         save_file(tensors, temporary, metadata={"format": "pt"})
     write_json(folder / CONFIG_FILE, config)

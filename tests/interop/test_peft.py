@@ -99,6 +99,8 @@ def test_what_is_no_plain_lora_is_refused(tmp_path: Path) -> None:
         load_peft(tmp_path)
     with pytest.raises(UserError, match="cannot be read"):
         load_peft(tmp_path / "nowhere")
+    with pytest.raises(UserError, match=r"Could not write .* \(Not a directory\)"):
+        save_peft(diff, tmp_path / "adapter_config.json" / "below")
     with pytest.raises(UserError, match="factors alone"):
         save_peft(WeightDiff({"x.weight": Whole(torch.ones(2, 2))}, "b"), tmp_path)
 

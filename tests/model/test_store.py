@@ -1,5 +1,6 @@
 """Files that check themselves: exact round trips, small when sparse, refusals when damaged."""
 
+import resource
 from pathlib import Path
 
 import pytest
@@ -114,16 +115,15 @@ def test_weights_of_another_shape_are_refused(tmp_path: Path) -> None:
         load_weights(model, weights, source=tmp_path)
 
 
-def test_a_failed_write_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_failed_write_leaves_the_old_file(tmp_path: Path) -> None:
     path = tmp_path / "file"
     write_tensors(path, {"w": torch.ones(3)}, kind="test")
-
-    def full(*args: object, **options: object) -> None:
-        Path(args[1]).write_bytes(b"half")
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr("sparse_circuits.model.store.save_file", full)
-    with pytest.raises(UserError, match="No space left on device"):
-        write_tensors(path, {"w": torch.zeros(3)}, kind="test")
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (4096, limits[1]))  # to safetensors a disk that is full
+    try:
+        with pytest.raises(UserError, match=r"Could not write .*file \(.*File too large.*\): free space"):
+            write_tensors(path, {"w": torch.randn(100, 100)}, kind="test")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     assert torch.equal(read_tensors(path, kind="test").tensors["w"], torch.ones(3))
     assert [each.name for each in tmp_path.iterdir()] == ["file"]
