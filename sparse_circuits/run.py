@@ -7,6 +7,7 @@ import json
 import os
 import platform
 import shutil
+import stat
 import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
@@ -35,7 +36,7 @@ def replacing(path: Path) -> Iterator[Path]:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         yield temporary
-        _flush(temporary)
+        _finish(temporary)
         if path.is_dir():  # a rename cannot replace a full folder
             shutil.rmtree(path)
         os.replace(temporary, path)
@@ -50,10 +51,13 @@ def replacing(path: Path) -> Iterator[Path]:
                 temporary.unlink()
 
 
-def _flush(path: Path) -> None:
-    """Force a written file or folder of files to disk, so that the rename never outruns the data."""
+def _finish(path: Path) -> None:
+    """Make every file readable to whom the umask lets, and force it to disk, so that the rename never outruns the data."""
+    mask = os.umask(0o077)  # it can be read only by setting it
+    os.umask(mask)
     for file in [path, *path.rglob("*")] if path.is_dir() else [path]:
         if file.is_file():
+            file.chmod(stat.S_IMODE(file.stat().st_mode) | (0o666 & ~mask))  # safetensors gives its files to their owner alone
             with open(file, "rb") as stream:
                 os.fsync(stream.fileno())
 

@@ -1,15 +1,19 @@
 """Files that check themselves: exact round trips, small when sparse, refusals when damaged."""
 
+import os
 import resource
+import stat
 from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import save_file
 
 from sparse_circuits.errors import UserError
 from sparse_circuits.model import ModelConfig, Transformer, load_model, save_model
 from sparse_circuits.model.config import PositionKind, Positions
 from sparse_circuits.model.store import load_weights, model_hash, read_tensors, write_tensors
+from sparse_circuits.run import replacing
 
 SHAPE = ModelConfig(n_layers=1, d_model=16, d_head=4, n_ctx=8)
 
@@ -77,6 +81,20 @@ def test_the_hash_tells_one_weight_apart() -> None:
     assert model_hash(model) != before
 
 
+@pytest.mark.parametrize(("mask", "mode"), [(0o022, 0o644), (0o027, 0o640), (0o077, 0o600)])
+def test_files_are_readable_to_whom_the_umask_lets(mask: int, mode: int, tmp_path: Path) -> None:
+    before = os.umask(mask)
+    try:
+        write_tensors(tmp_path / "file", {"w": torch.zeros(3)}, kind="test")
+        with replacing(tmp_path / "folder") as folder:
+            folder.mkdir()
+            save_file({"w": torch.zeros(3)}, folder / "file")
+    finally:
+        assert os.umask(before) == mask
+    for path in (tmp_path / "file", tmp_path / "folder" / "file"):
+        assert stat.S_IMODE(path.stat().st_mode) == mode
+
+
 def test_damage_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "file"
     write_tensors(path, {"w": torch.randn(100, 10)}, kind="test")
@@ -95,8 +113,6 @@ def test_damage_is_refused(tmp_path: Path) -> None:
 
 
 def test_foreign_files_and_other_kinds_are_refused(tmp_path: Path) -> None:
-    from safetensors.torch import save_file
-
     save_file({"w": torch.zeros(3)}, tmp_path / "foreign")
     with pytest.raises(UserError, match="not written by sparse_circuits"):
         read_tensors(tmp_path / "foreign", kind="model")
