@@ -193,11 +193,12 @@ def check_run_folder(folder: Path, *, config: Any, resume: bool) -> None:
         raise UserError(f"{folder} was begun with other settings ({', '.join(changed)}): resume with the same ones.")
 
 
-def explain_run(folder: Path, *, config: Any, device: torch.device, backend: Backend) -> None:
-    """Write what a run folder says of itself: its resolved config, what it runs on, the versions, the git commit."""
-    if not (folder / "run.json").exists():
-        machine = {"device": device.type, "kernels": backend.name}
-        write_json(folder / "run.json", {"config": config, "machine": machine, "versions": versions(), "git": git_commit()})
+def explanation(folder: Path, *, config: Any, device: torch.device, backend: Backend) -> dict[str, Any]:
+    """Return what a run's run.json says of it, or is to say: resolved config, what it runs on, versions, git commit."""
+    if (folder / "run.json").exists():
+        return read_json(folder / "run.json")
+    machine = {"device": device.type, "kernels": backend.name}
+    return {"config": config, "machine": machine, "versions": versions(), "git": git_commit()}
 
 
 def versions() -> dict[str, str]:

@@ -9,7 +9,7 @@ from typing import Any, Protocol, runtime_checkable
 import torch
 from rich.console import Console
 
-from sparse_circuits.data import Loader, Tokenizer, prepare, validation_batches
+from sparse_circuits.data import Dataset, Loader, Tokenizer, prepare, validation_batches
 from sparse_circuits.errors import UserError
 from sparse_circuits.kernels.backend import use_backend
 from sparse_circuits.model import Transformer
@@ -20,10 +20,9 @@ from sparse_circuits.run import (
     choose_autocast,
     choose_backend,
     choose_device,
-    explain_run,
+    explanation,
     process_group,
     rank,
-    read_json,
     world_size,
     write_json,
 )
@@ -113,10 +112,8 @@ def pretrain(
             console.print(f"training on {device.type}, kernels: {backend.name}", soft_wrap=True)
         with use_backend(backend):
             measures = [make(step.model, dataset.tokenizer) for make in evaluators]
-            if rank() == 0:  # only now, so that nothing refused leaves a run behind
-                explain_run(folder, config=settings, device=device, backend=backend)
-                write_json(folder / "data.json", dataset.manifest)
-            _run(step, loader, validation, measures, config=config, folder=folder, tokenizer=dataset.tokenizer, console=console)
+            said = explanation(folder, config=settings, device=device, backend=backend)
+            _run(step, loader, validation, measures, said, config=config, folder=folder, dataset=dataset, console=console)
         return Trained(step.model.eval().requires_grad_(False), dataset.tokenizer)
 
 
@@ -138,10 +135,11 @@ def _run(
     loader: Loader,
     validation: list[torch.Tensor],
     measures: Sequence[Callable[[], Metrics]],
+    said: dict[str, Any],
     *,
     config: TrainConfig,
     folder: Path,
-    tokenizer: Tokenizer,
+    dataset: Dataset,
     console: Console | None,
 ) -> None:
     """Fit and, in the first process, write what the run leaves behind."""
@@ -153,11 +151,14 @@ def _run(
         return found
 
     first = rank() == 0
-    tracks = _open_tracks(config, folder, console=console) if first else None
+    tracks = _open_tracks(config, folder, said, console=console) if first else None
     checkpoints = CheckpointFolder(
         folder / "checkpoints", every=config.checkpoint_every, keep=config.keep_checkpoints, writes=first
     )
     try:
+        if first:  # only now, so that nothing refused leaves a run behind
+            write_json(folder / "run.json", said)
+            write_json(folder / "data.json", dataset.manifest)
         fit(
             step,
             loader,
@@ -174,7 +175,7 @@ def _run(
         if tracks:
             tracks.close()
     if first:
-        export_model(step.model, tokenizer, folder)
+        export_model(step.model, dataset.tokenizer, folder)
         draw_curves(read_metrics(folder / "metrics.jsonl"), folder / "curves.png")
         write_json(folder / "model.json", summary(step.model, validation, autocast=step.autocast))
 
@@ -195,11 +196,10 @@ def summary(model: Transformer, validation: list[torch.Tensor], *, autocast: Aut
     }
 
 
-def _open_tracks(config: TrainConfig, folder: Path, *, console: Console | None) -> Tracks:
+def _open_tracks(config: TrainConfig, folder: Path, said: dict[str, Any], *, console: Console | None) -> Tracks:
     tracks = [Jsonl(folder / "metrics.jsonl", every=config.log_every)]
     if config.track is not Tracker.jsonl:
-        settings, offline = read_json(folder / "run.json"), config.track is Tracker.wandb_offline
-        tracks.append(Wandb(folder, every=config.log_every, config=settings, offline=offline))
+        tracks.append(Wandb(folder, every=config.log_every, config=said, offline=config.track is Tracker.wandb_offline))
     if console is not None:
         tracks.append(ProgressLine(n_steps=config.n_steps, tokens_per_step=config.tokens_per_step, console=console))
     return Tracks(tracks)

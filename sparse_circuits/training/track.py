@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import secrets
 import time
 from collections.abc import Sequence
 from enum import Enum
@@ -14,7 +15,8 @@ from rich.console import Console
 from rich.live import Live
 from rich.text import Text
 
-from sparse_circuits.run import replacing
+from sparse_circuits.errors import UserError
+from sparse_circuits.run import read_json, replacing, write_json
 from sparse_circuits.training.loop import Metrics, Track
 
 
@@ -57,16 +59,35 @@ class Jsonl:
 
 
 class Wandb:
-    """Weights & Biases, online or offline; imported only here and only when asked for."""
+    """Weights & Biases, online or offline; imported only here and only when asked for.
+
+    The run's id is random, for folders of two sweeps have one name, and kept in the folder, for a resumed run goes on under it.
+
+    Raises:
+        UserError: wandb refuses, as it does without a key.
+    """
 
     def __init__(self, folder: Path, *, every: int, config: dict[str, Any], offline: bool) -> None:
         import wandb
 
-        mode = "offline" if offline else "online"
         self.every = every
-        self.run = wandb.init(
-            project="sparse_circuits", name=folder.name, id=folder.name, resume="allow", dir=folder, config=config, mode=mode
-        )
+        kept = folder / "wandb.json"
+        if not kept.exists():
+            write_json(kept, {"id": secrets.token_hex(8)})
+        try:
+            self.run = wandb.init(
+                project="sparse_circuits",
+                name=folder.name,
+                id=read_json(kept)["id"],
+                resume="allow",
+                dir=folder,
+                config=config,
+                mode="offline" if offline else "online",
+            )
+        except wandb.Error as error:
+            raise UserError(
+                f"wandb does not begin a run ({error}): log in with `wandb login`, or set track=wandb_offline."
+            ) from error
 
     def log(self, step: int, metrics: Metrics) -> None:
         if "loss" not in metrics or step % self.every == 0:

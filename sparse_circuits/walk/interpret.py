@@ -27,7 +27,7 @@ from sparse_circuits.kernels.backend import Backend
 from sparse_circuits.model import Transformer
 from sparse_circuits.model.dense import Dense
 from sparse_circuits.plain import to_plain
-from sparse_circuits.run import Device, check_run_folder, choose_backend, choose_device, explain_run, read_json, write_json
+from sparse_circuits.run import Device, check_run_folder, choose_backend, choose_device, explanation, read_json, write_json
 from sparse_circuits.summary import print_aside
 from sparse_circuits.training.checkpoint import CheckpointFolder
 from sparse_circuits.training.track import Jsonl, ProgressLine, Tracks
@@ -64,7 +64,8 @@ def dit(config: DitVerb, console: Console) -> list[Row]:
     pool = split_by_label(found, seed=config.seed)
     parts = {part: Samples([own for own in pool if own.part is part], chat, config.question) for part in Part}
     judge, device = judge_of(config.judge, kept=config.run / "judged.jsonl"), choose_device(config.device)
-    explain_run(config.run, config=settings, device=device, backend=choose_backend(Backend.auto, device))
+    said = explanation(config.run, config=settings, device=device, backend=choose_backend(Backend.auto, device))
+    write_json(config.run / "run.json", said)
 
     adapter = _train(config, model, chat, parts, base=base.name, console=console)
     adapter.save(config.run / ADAPTER_FILE)

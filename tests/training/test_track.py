@@ -1,11 +1,17 @@
 """What a run says while it trains."""
 
+import dataclasses
 import io
+from pathlib import Path
 
+import pytest
+import wandb
 from rich.console import Console
 
+from sparse_circuits.errors import UserError
 from sparse_circuits.training.config import TrainConfig
 from sparse_circuits.training.pretrain import pretrain
+from sparse_circuits.training.track import Tracker, Wandb
 
 
 def said(config: TrainConfig, folder, **terminal) -> str:
@@ -25,3 +31,27 @@ def test_a_log_file_gets_whole_lines_of_the_first_and_the_last_step(config, fold
 def test_a_terminal_gets_one_line_that_changes(config, folder) -> None:
     text = said(config, folder, force_terminal=True, width=160)
     assert text.count("\n") < 10 and "step 24/24" in text
+
+
+def test_runs_of_one_name_have_wandb_ids_of_their_own_which_a_resumed_run_keeps(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[dict] = []
+    monkeypatch.setattr(wandb, "init", lambda **options: asked.append(options))
+    for folder in ("one/0", "other/0", "one/0"):
+        Wandb(tmp_path / folder, every=1, config={}, offline=True)
+    first, second, again = (options["id"] for options in asked)
+    assert first == again != second
+    assert {options["name"] for options in asked} == {"0"}
+
+
+def test_wandb_without_a_key_is_refused_before_the_folder_holds_a_run(
+    config: TrainConfig, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(**options: object) -> None:
+        raise wandb.errors.UsageError("No API key configured. Use `wandb login` to log in.")
+
+    monkeypatch.setattr(wandb, "init", refuse)
+    with pytest.raises(UserError, match=r"No API key configured.* `wandb login`, or set track=wandb_offline"):
+        pretrain(dataclasses.replace(config, track=Tracker.wandb), folder)
+    pretrain(config, folder)
