@@ -7,7 +7,10 @@ table are dense.
 
 from __future__ import annotations
 
+from math import ceil
 from typing import NamedTuple
+
+from torch import Tensor
 
 from sparse_circuits.errors import UserError
 from sparse_circuits.model import Transformer
@@ -43,13 +46,21 @@ def sparse_budgets(model: Transformer, config: SparsityConfig) -> dict[str, Budg
         target = round(share / narrowing * tensor.numel())
         budgets[name] = Budget(tensor.numel(), target, floor, axis := neuron_axis(name), tensor.shape[axis])
         if target < (needed := floor * tensor.shape[axis]):
-            enough = needed / tensor.numel() * narrowing
             raise UserError(
                 f"{name} may keep {target:,} of its {tensor.numel():,} entries, but a floor of {floor} in each of its "
-                f"{tensor.shape[axis]:,} neurons needs {needed:,}: raise l0_fraction to {enough:.3g} or lower "
-                f"sparsity.floor to {target // tensor.shape[axis]}."
+                f"{tensor.shape[axis]:,} neurons needs {needed:,}: "
+                f"{_more(needed / tensor.numel() * narrowing, tensors, config)}lower sparsity.floor to "
+                f"{target // tensor.shape[axis]}."
             )
     return budgets
+
+
+def _more(share: float, tensors: dict[str, Tensor], config: SparsityConfig) -> str:
+    """Return the advice to raise the setting that the share comes from, or nothing where no setting gives as much."""
+    if config.l0 is None:
+        return f"raise l0_fraction to {ceil(1e4 * share) / 1e4:.4g} or " if share <= 1 else ""
+    fullest = max(share / _narrowing(name, config.expansion) for name in tensors)
+    return f"raise sparsity.l0 to {ceil(share * _base_size(tensors, config.expansion)):,} or " if fullest <= 1 else ""
 
 
 def is_sparse(name: str) -> bool:
@@ -71,9 +82,14 @@ def _narrowing(name: str, expansion: float) -> float:
     return expansion**2 if is_matrix(name) else expansion
 
 
-def _share_of(l0: int, tensors: dict[str, object], expansion: float) -> float:
+def _base_size(tensors: dict[str, Tensor], expansion: float) -> float:
+    """Return how many entries a share of 1 keeps of all tensors together."""
+    return sum(tensor.numel() / _narrowing(name, expansion) for name, tensor in tensors.items())
+
+
+def _share_of(l0: int, tensors: dict[str, Tensor], expansion: float) -> float:
     """Return the share p, possibly above 1, at which all tensors together keep `l0` entries."""
-    share = l0 / sum(tensor.numel() / _narrowing(name, expansion) for name, tensor in tensors.items())
+    share = l0 / _base_size(tensors, expansion)
     if (fullest := max(share / _narrowing(name, expansion) for name in tensors)) > 1:
         raise UserError(
             f"sparsity.l0 = {l0:,} would keep more entries than a tensor has: lower it to {int(l0 / fullest):,} at most."

@@ -1,6 +1,7 @@
 """Budgets, schedules and the projection: exact counts at every step."""
 
 import dataclasses
+import re
 
 import pytest
 import torch
@@ -91,10 +92,29 @@ def test_dead_neurons_are_counted(model: Transformer) -> None:
     assert dead["final_resid"] == 0
 
 
+@pytest.mark.parametrize("setting", ["l0_fraction", "l0", "floor"])
+@pytest.mark.parametrize("expansion", [1.0, 1.5])
+def test_the_remedy_for_a_budget_below_the_floor_works(setting: str, expansion: float) -> None:
+    model = Transformer(dataclasses.replace(SHAPE, d_model=48), d_vocab=60)  # 4 of 48 is no share of a few digits
+    config = SparsityConfig(l0=1_200 if setting == "l0" else None, l0_fraction=0.05, expansion=expansion)
+    with pytest.raises(UserError) as refused:
+        sparse_budgets(model, config)
+    (number,) = re.findall(rf"{setting} to ([\d.,]*\d)", str(refused.value))
+    number = number.replace(",", "")
+    sparse_budgets(model, dataclasses.replace(config, **{setting: float(number) if setting == "l0_fraction" else int(number)}))
+
+
+def test_where_no_budget_is_large_enough_only_the_floor_is_named(model: Transformer) -> None:
+    for config in (SparsityConfig(expansion=4.0), SparsityConfig(l0=1_200, floor=200)):
+        with pytest.raises(UserError, match=r"needs [\d,]+: lower sparsity.floor to \d+\."):
+            sparse_budgets(model, config)
+
+
 @pytest.mark.parametrize(
     ("change", "says"),
     [
         ({"l0_fraction": 0.01}, "raise l0_fraction to 0.125"),
+        ({"l0": 1_200}, "raise sparsity.l0 to 2,052"),
         ({"l0_fraction": 0.0}, "give a share above 0"),
         ({"l0": 10**9}, "more entries than a tensor has"),
         ({"anneal_start": 0.6}, "no interval"),
