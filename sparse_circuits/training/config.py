@@ -43,6 +43,11 @@ class OptimizerConfig:
     def __post_init__(self) -> None:
         if self.lr <= 0 or self.eps <= 0:
             raise UserError(f"optimizer.lr = {self.lr} and optimizer.eps = {self.eps} must both be above 0.")
+        for name in ("beta1", "beta2"):
+            if not 0 <= getattr(self, name) < 1:
+                raise UserError(f"optimizer.{name} is {getattr(self, name)}: give a decay from 0 to below 1.")
+        if self.weight_decay < 0:
+            raise UserError(f"optimizer.weight_decay is {self.weight_decay}: give 0 or more.")
         if not 0 <= self.warmup < 1:
             raise UserError(f"optimizer.warmup is {self.warmup}: give a share of training, from 0 to below 1.")
 
