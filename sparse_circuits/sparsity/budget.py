@@ -35,7 +35,7 @@ def sparse_budgets(model: Transformer, config: SparsityConfig) -> dict[str, Budg
     """Return the budget of every sparse tensor of the model, by parameter name.
 
     Raises:
-        UserError: a matrix's budget is below its floor, or the absolute L0 is larger than the model.
+        UserError: a matrix's budget is below its floor, nothing would be kept, or the absolute L0 is larger than the model.
     """
     tensors = {name: p for name, p in model.named_parameters() if is_sparse(name)}
     share = config.l0_fraction if config.l0 is None else _share_of(config.l0, tensors, config.expansion)
@@ -52,6 +52,9 @@ def sparse_budgets(model: Transformer, config: SparsityConfig) -> dict[str, Budg
                 f"{_more(needed / tensor.numel() * narrowing, tensors, config)}lower sparsity.floor to "
                 f"{target // tensor.shape[axis]}."
             )
+    if not any(budget.target for budget in budgets.values()):
+        setting = f"l0_fraction = {config.l0_fraction:g}" if config.l0 is None else f"sparsity.l0 = {config.l0:,}"
+        raise UserError(f"{setting} leaves no nonzero in any tensor: raise it.")
     return budgets
 
 

@@ -116,6 +116,8 @@ def test_where_no_budget_is_large_enough_only_the_floor_is_named(model: Transfor
         ({"l0_fraction": 0.01}, "raise l0_fraction to 0.125"),
         ({"l0": 1_200}, "raise sparsity.l0 to 2,052"),
         ({"l0_fraction": 0.0}, "give a share above 0"),
+        ({"l0_fraction": 1e-9, "floor": 0}, "l0_fraction = 1e-09 leaves no nonzero in any tensor: raise it"),
+        ({"l0": 1, "floor": 0}, "sparsity.l0 = 1 leaves no nonzero in any tensor: raise it"),
         ({"l0": 10**9}, "more entries than a tensor has"),
         ({"anneal_start": 0.6}, "no interval"),
         ({"anneal": Anneal.power_law, "anneal_start": 0.0}, "cannot start at 0"),
