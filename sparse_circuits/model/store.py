@@ -2,7 +2,7 @@
 
 A tensor with fewer than a quarter of its entries nonzero is stored as the flat indices and the values of those entries,
 so that a sparse model's file is as small as the model. The header carries the kind of file, free metadata, and a checksum
-of every byte.
+of every tensor as it is stored: name, dtype, shape and bytes. The header itself has none.
 """
 
 from __future__ import annotations
