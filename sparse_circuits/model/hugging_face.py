@@ -41,7 +41,8 @@ def load_tokenizer(place: str) -> Any:
     Raises:
         UserError: `transformers` is missing, or there is no such tokenizer.
     """
-    return _or_refuse(lambda: _library().AutoTokenizer.from_pretrained(place), place, wanted=A_MODEL)
+    load = _library().AutoTokenizer.from_pretrained
+    return _or_refuse(lambda: load(place), place, wanted=A_MODEL)
 
 
 def load_encoder(folder: Path) -> Callable[[str], Float[Tensor, " width"]]:

@@ -1,5 +1,7 @@
 """Every family of Hugging Face's models, small and of random weights: the same logits, true sites, passes from each."""
 
+import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -12,7 +14,7 @@ from sparse_circuits.data import Tokenizer
 from sparse_circuits.errors import UserError
 from sparse_circuits.model import ModelConfig, Transformer
 from sparse_circuits.model.dense import FAMILIES, HuggingFace, norm_at
-from sparse_circuits.model.hugging_face import load_hugging_face
+from sparse_circuits.model.hugging_face import load_hugging_face, load_tokenizer
 from sparse_circuits.model.sites import residual_sites
 
 
@@ -121,3 +123,10 @@ def test_a_saved_folder_loads(tmp_path: Path, tokens: Tensor) -> None:
     model, text = load_hugging_face(str(tmp_path))
     torch.testing.assert_close(model(tokens), lm(tokens).logits)
     assert Tokenizer.from_json(text).hash == tokenizer.hash
+
+
+@pytest.mark.parametrize("load", [load_hugging_face, load_tokenizer])
+def test_without_the_library_that_is_all_that_is_said(load: Callable[[str], object], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "transformers", None)
+    with pytest.raises(UserError, match=r"^Models of Hugging Face need transformers: pip install sparse-circuits\[hf\]\.$"):
+        load("gpt2")
