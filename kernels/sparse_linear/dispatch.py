@@ -57,17 +57,6 @@ class Linear:
         return F.linear(x, self.support.dense(values), bias)
 
 
-def linear_for(support: Support, *, dtype: torch.dtype, device: torch.device) -> Linear:
-    """Return the faster linear map for this support; the choice stands on it.
-
-    Args:
-        support: where the matrix is not zero.
-        dtype: what the product is computed in, autocast's dtype where autocast is on.
-        device: where it is computed.
-    """
-    return Linear(support, choose_product(support.density, dtype=dtype, device=device))
-
-
 def choose_product(density: float, *, dtype: torch.dtype, device: torch.device) -> Choice:
     """Return the product that is faster at this density, and log why, once for each device and dtype."""
     kind, name = device_kind(device), dtype_name(dtype)

@@ -11,7 +11,7 @@ from torch import library
 
 from sparse_circuits.kernels.backend import Backend, use_backend
 from sparse_circuits.kernels.bench import Size
-from sparse_circuits.kernels.sparse_linear import Product, Support, benchmark, dispatch, linear_for, reference, sparse_linear
+from sparse_circuits.kernels.sparse_linear import Linear, Product, Support, benchmark, dispatch, reference, sparse_linear
 
 OPS = ("sparse_linear",)
 BACKENDS = [Backend.cpu, Backend.triton, Backend.reference]
@@ -212,7 +212,7 @@ def test_a_measured_crossing_decides_and_both_products_are_the_same(monkeypatch:
     found = {}
     for crossing in (0.0, 0.5):
         monkeypatch.setattr(dispatch, "CROSSOVER", {(dispatch.device_kind(CPU), "float32"): crossing})
-        linear = linear_for(support, dtype=torch.float32, device=CPU)
+        linear = Linear(support, dispatch.choose_product(support.density, dtype=torch.float32, device=CPU))
         assert "(measured)" in linear.choice.why
         found[linear.choice.product] = linear(x, values, bias)
     torch.testing.assert_close(found[Product.sparse], found[Product.dense])
