@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from math import ceil
 from pathlib import Path
 
 import torch
@@ -21,7 +22,7 @@ from sparse_circuits.model.dense import Dense
 from sparse_circuits.model.store import model_hash
 from sparse_circuits.plain import to_plain
 from sparse_circuits.run import choose_autocast, rank, write_json
-from sparse_circuits.sparsity.config import Anneal
+from sparse_circuits.sparsity import Anneal, l0_counts, sparse_budgets
 from sparse_circuits.training.config import TrainConfig
 from sparse_circuits.training.export import Trained
 from sparse_circuits.training.pretrain import pretrain
@@ -55,7 +56,8 @@ def train_bridge(
         Both models with the bridge, and the scores on validation text.
 
     Raises:
-        UserError: the models cannot be joined, a fixed support was asked for, or what pretraining refuses; before any work.
+        UserError: the models cannot be joined, the start has more nonzeros than the budget, a fixed support was asked for,
+            or what pretraining refuses; before any work.
         Interrupted: after Ctrl-C or SIGTERM, when the run has been saved.
 
     Source: Gao et al. 2025, section 2.3 and appendix A.3.
@@ -69,6 +71,7 @@ def train_bridge(
     if start is not None:
         check_tokenizers(start.tokenizer, theirs.tokenizer)
         config = replace(config, model=start.model.config, sparsity=replace(config.sparsity, anneal=Anneal.none))
+        check_start(start.model, config)
     check_models(config, theirs.model, theirs.tokenizer, bridge)
     config = replace(config, data=with_tokenizer(config.data, theirs.tokenizer, folder))
     steps: list[BridgeStep] = []
@@ -94,6 +97,21 @@ def train_bridge(
     return Bridged(trained.model, theirs.model, between, trained.tokenizer), scores
 
 
+def check_start(model: Transformer, config: TrainConfig) -> None:
+    """Refuse a model to go on with that the first step would prune.
+
+    Raises:
+        UserError: it has more nonzeros than the budget.
+    """
+    budgets = sparse_budgets(model, config.sparsity).values()
+    own, kept = sum(l0_counts(model).values()), sum(budget.target for budget in budgets)
+    if own > kept:
+        share = ceil(1e4 * own / sum(budget.size for budget in budgets)) / 1e4
+        raise UserError(
+            f"The model to go on with has {own:,} nonzeros, and the budget is {kept:,}: raise l0_fraction to {share:.4g}."
+        )
+
+
 def check_models(config: TrainConfig, dense: Dense, tokenizer: Tokenizer, bridge: BridgeConfig) -> None:
     """Refuse models that cannot be joined, on a sparse one without storage.
 
@@ -113,12 +131,15 @@ def with_tokenizer(config: DataConfig, tokenizer: Tokenizer, folder: Path) -> Da
     """Return the corpus as read with this tokenizer, which is kept in the run folder.
 
     Raises:
-        UserError: the corpus was to be read with another.
+        UserError: the corpus was to be read with another, or the folder holds another.
     """
     if config.tokenizer is not None:
         check_tokenizers(Tokenizer.load(config.tokenizer), tokenizer)
     path = folder / "tokenizer.json"
-    if rank() == 0 and not path.exists():
+    if path.exists():
+        if Tokenizer.load(path).hash != tokenizer.hash:
+            raise UserError(f"{path} is another dense model's: choose another run folder, or remove it.")
+    elif rank() == 0:
         tokenizer.save(path)
     return replace(config, tokenizer=path, d_vocab=tokenizer.d_vocab)
 

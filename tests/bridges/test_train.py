@@ -136,7 +136,9 @@ def test_a_run_is_resumed_with_its_own_bridge_only(
             train_bridge(config, tmp_path / "run", **{**settings, **changed}, resume=True)
 
 
-def test_what_cannot_be_joined_is_refused_before_any_work(config: TrainConfig, dense: str, tmp_path: Path) -> None:
+def test_what_cannot_be_joined_is_refused_before_any_work(
+    config: TrainConfig, dense: str, tokenizer: Tokenizer, tmp_path: Path
+) -> None:
     other = Tokenizer.train(["x = 1\n" * 50], d_vocab=257)
     other.save(tmp_path / "tokenizer.json")
     model = Transformer(config.model, d_vocab=257)
@@ -145,12 +147,17 @@ def test_what_cannot_be_joined_is_refused_before_any_work(config: TrainConfig, d
         (replace(config, model=replace(config.model, n_ctx=32), n_tokens=10_000), {}, "reads 32 tokens and the dense one"),
         (replace(config, data=replace(config.data, tokenizer=tmp_path / "tokenizer.json")), {}, "is not the dense one's"),
         (config, {"start": Trained(model, other)}, "is not the dense one's"),
+        (config, {"start": Trained(model, tokenizer)}, r"nonzeros, and the budget is .*: raise l0_fraction to 0\.\d+"),
         (config, {"dense": str(tmp_path)}, "could not be loaded"),
         (replace(config, sparsity=SparsityConfig(support_every=4)), {}, "support_every is 4, .* leave it at 1"),
     ):
         with pytest.raises(UserError, match=says):
             train_bridge(changed, tmp_path / "run", **{"dense": dense, "bridge": BridgeConfig(), **more})
     assert not (tmp_path / "run" / "run.json").exists()
+    (tmp_path / "other").mkdir()
+    other.save(tmp_path / "other" / "tokenizer.json")
+    with pytest.raises(UserError, match="is another dense model's"):
+        train_bridge(config, tmp_path / "other", dense=dense, bridge=BridgeConfig())
 
 
 def test_a_bridge_of_another_model_is_refused(config: TrainConfig, dense: str, tmp_path: Path) -> None:
