@@ -13,7 +13,7 @@ from torch import Tensor
 from sparse_circuits.circuits import Means, load_means, measure_means, save_means
 from sparse_circuits.circuits.means import MEANS_FILE, load_sample
 from sparse_circuits.conf.verbs import DEFAULT_RUN
-from sparse_circuits.data import DataConfig, Loader, Tokenizer, prepare, validation_batches
+from sparse_circuits.data import DataConfig, Dataset, Loader, Tokenizer, check_corpus, prepare, validation_batches
 from sparse_circuits.model import Transformer
 from sparse_circuits.plain import from_plain
 from sparse_circuits.pretrained import load_pretrained, pretrained_names
@@ -50,12 +50,27 @@ def subject_of(run: Path, checkpoint: str | None) -> Subject:
     return Subject(run, trained.model, trained.tokenizer, partial(means_of, source, trained.model))
 
 
+def corpus_of(run: Path) -> Dataset:
+    """Return the corpus that a run's model was trained on.
+
+    Raises:
+        UserError: a source is not to be had, or gives another corpus by now.
+    """
+    dataset = prepare(from_plain(DataConfig, read_json(run / "run.json")["config"]["data"]))
+    check_corpus(run, dataset)
+    return dataset
+
+
 def means_of(run: Path, model: Transformer) -> Means:
-    """Return the mean activations of a run's model, measured once over its training tokens and kept."""
+    """Return the mean activations of a run's model, measured once over its training tokens and kept.
+
+    Raises:
+        UserError: as of `corpus_of`.
+    """
     path = run / MEANS_FILE
     if path.exists():
         return load_means(path, model)
-    dataset = prepare(from_plain(DataConfig, read_json(run / "run.json")["config"]["data"]))
+    dataset = corpus_of(run)
     batches = Loader(dataset.train, batch_size=32, n_ctx=model.config.n_ctx, seed=0)
     means = measure_means(model, batches, n_tokens=MEANS_TOKENS)
     save_means(means, path)
@@ -86,9 +101,9 @@ def validation_rows(run: Path, *, n_tokens: int, n_ctx: int) -> Int[Tensor, "n_r
     """Return ordinary text of a run's corpus, about so many tokens of it.
 
     Raises:
-        UserError: the corpus is not to be had, or too small.
+        UserError: as of `corpus_of`, or the corpus is too small.
     """
-    dataset = prepare(from_plain(DataConfig, read_json(run / "run.json")["config"]["data"]))
+    dataset = corpus_of(run)
     (rows,) = validation_batches(dataset.validation, batch_size=max(1, n_tokens // n_ctx), n_ctx=n_ctx, n_batches=1)
     return rows[:, :-1]
 

@@ -5,12 +5,15 @@ from pathlib import Path
 import pytest
 
 from sparse_circuits import cli
-from sparse_circuits.data import Tokenizer
+from sparse_circuits.data import DataConfig, SourceConfig, SourceKind, Tokenizer, prepare
 from sparse_circuits.errors import UserError
 from sparse_circuits.model import ModelConfig, Transformer, save_model
 from sparse_circuits.model.store import model_hash
+from sparse_circuits.plain import to_plain
 from sparse_circuits.pretrained import load_pretrained
-from sparse_circuits.subject import circuit_path, model_of_circuits
+from sparse_circuits.run import write_json
+from sparse_circuits.subject import circuit_path, model_of_circuits, subject_of, validation_rows
+from sparse_circuits.training.config import TrainConfig
 from tests.report.small import small_circuit, small_model, small_tokenizer
 
 
@@ -41,3 +44,20 @@ def test_a_circuit_of_another_model_is_not_taken_for_this_ones(tmp_path: Path, c
     small_circuit(small_model(tokenizer), tokenizer, "with_open").save(circuit_path(tmp_path, "with_open"))
     assert cli.main(["extract", f"run={tmp_path}", "checkpoint=pretrained:python-3x128", "task=with_open"]) == 2
     assert "is a circuit of another model than the run's: overwrite=true" in capsys.readouterr().err
+
+
+def test_nothing_is_measured_on_another_corpus_than_the_runs(tmp_path: Path) -> None:
+    for number in range(40):
+        (tmp_path / f"{number}.txt").write_text(f"line {number} of text\n" * 20)
+    source = SourceConfig(SourceKind.files, paths=[str(tmp_path / "*.txt")])
+    data = DataConfig(sources=[source], d_vocab=257, validation_fraction=0.2, folder=tmp_path / "cache")
+    run = tmp_path / "run"
+    save(run)
+    write_json(run / "run.json", {"config": to_plain(TrainConfig(data=data))})
+    write_json(run / "data.json", prepare(data).manifest)
+    assert validation_rows(run, n_tokens=16, n_ctx=8).shape == (2, 8)
+    (tmp_path / "0.txt").write_text("another text\n" * 20)
+    with pytest.raises(UserError, match=r"another corpus than .*run was begun with .* restore them"):
+        validation_rows(run, n_tokens=16, n_ctx=8)
+    with pytest.raises(UserError, match="another corpus"):
+        subject_of(run, None).means()

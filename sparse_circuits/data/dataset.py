@@ -77,6 +77,20 @@ def open_dataset(folder: Path) -> Dataset:
     )
 
 
+def check_corpus(folder: Path, dataset: Dataset) -> None:
+    """Refuse a corpus that is not the one of the run folder, whose vocabulary its model reads.
+
+    Raises:
+        UserError: `data.json` of the folder tells of another.
+    """
+    known = folder / "data.json"
+    if known.exists() and read_json(known)["hash"] != dataset.hash:
+        raise UserError(
+            f"The sources now give another corpus than {folder} was begun with (a changed file, another Python, another"
+            " version of sparse_circuits): restore them, or train into another run folder."
+        )
+
+
 def cache_key(config: DataConfig, sources: Sequence[Source]) -> str:
     """Return the name of the folder that holds what `config` and the present content of its sources give."""
     parts = {

@@ -9,7 +9,7 @@ from typing import Any, Protocol, runtime_checkable
 import torch
 from rich.console import Console
 
-from sparse_circuits.data import Dataset, Loader, Tokenizer, prepare, validation_batches
+from sparse_circuits.data import Dataset, Loader, Tokenizer, check_corpus, prepare, validation_batches
 from sparse_circuits.errors import UserError
 from sparse_circuits.kernels.backend import use_backend
 from sparse_circuits.model import Transformer
@@ -88,6 +88,7 @@ def pretrain(
         device = choose_device(config.device)
         backend = choose_backend(config.backend, device)
         dataset = prepare(config.data)
+        check_corpus(folder, dataset)
         torch.manual_seed(config.seed)
         step = (begin or begin_pretraining)(config, dataset.tokenizer.d_vocab, device)
         if device.type == "mps":

@@ -22,7 +22,7 @@ from sparse_circuits.bridges.load import load_bridged
 from sparse_circuits.bridges.steer import steer
 from sparse_circuits.circuits import Circuit
 from sparse_circuits.circuits.margin import answer_margins
-from sparse_circuits.data import DataConfig, SourceConfig, SourceKind
+from sparse_circuits.data import DataConfig, SourceConfig, SourceKind, prepare
 from sparse_circuits.data.tokenizer import Tokenizer
 from sparse_circuits.model import ModelConfig, Node, Transformer
 from sparse_circuits.model.store import model_hash
@@ -59,7 +59,7 @@ def write(run: Path) -> dict[str, Any]:
 
 
 def write_corpus(run: Path) -> None:
-    """Write ordinary text, and say in run.json that the run was trained on it."""
+    """Write ordinary text, and say in run.json and data.json that the run was trained on it."""
     folder = run.resolve() / "corpus"
     folder.mkdir()
     for number in range(80):
@@ -67,6 +67,7 @@ def write_corpus(run: Path) -> None:
     source = SourceConfig(SourceKind.files, paths=[str(folder / "*.py")])
     data = DataConfig(sources=[source], d_vocab=257, validation_fraction=0.5, folder=folder / "cache")
     write_json(run / "run.json", {"config": to_plain(TrainConfig(model=MODEL, data=data)), "versions": {}, "git": "abc"})
+    write_json(run / "data.json", prepare(data).manifest)
 
 
 def write_bridge(run: Path, sparse: Transformer, tokenizer: Tokenizer) -> None:

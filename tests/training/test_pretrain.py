@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from sparse_circuits.data import Tokenizer
+from sparse_circuits.data import SourceConfig, SourceKind, Tokenizer
 from sparse_circuits.errors import UserError
 from sparse_circuits.kernels.backend import Backend
 from sparse_circuits.model import Transformer
@@ -154,6 +154,19 @@ def test_an_existing_run_is_not_overwritten(config: TrainConfig, folder: Path) -
         pretrain(config, folder)
     with pytest.raises(UserError, match=r"other settings \(seed\)"):
         pretrain(dataclasses.replace(config, seed=1), folder, resume=True)
+
+
+def test_a_run_is_not_resumed_on_another_corpus(config: TrainConfig, folder: Path, tmp_path: Path) -> None:
+    for number in range(40):
+        (tmp_path / f"{number}.py").write_text(f"value_{number} = {number}\n" * 20)
+    source = SourceConfig(SourceKind.files, paths=[str(tmp_path / "*.py")])
+    config = dataclasses.replace(config, data=dataclasses.replace(config.data, sources=[source], folder=tmp_path / "cache"))
+    pretrain(config, folder)
+    before = (folder / "data.json").read_bytes(), load_trained(folder).tokenizer.hash
+    (tmp_path / "0.py").write_text("another = 1\n" * 20)
+    with pytest.raises(UserError, match=r"another corpus than .* train into another run folder"):
+        pretrain(config, folder, resume=True)
+    assert before == ((folder / "data.json").read_bytes(), load_trained(folder).tokenizer.hash)
 
 
 def test_a_damaged_checkpoint_is_refused(config: TrainConfig, folder: Path) -> None:
