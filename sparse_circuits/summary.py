@@ -97,10 +97,10 @@ def circuit_table(rows: Sequence[dict[str, Any]], *, title: str = "") -> Table:
 
 
 def print_summary(summary: dict[str, Any], console: Console) -> None:
-    """Print the walk's numbers: a table of the tasks with a circuit, then what is known of the others."""
+    """Print the walk's numbers: a table of the tasks with a circuit, if any, then what is known of the others."""
     title = f"{summary['tokens']:,} tokens, validation loss {summary['loss']:.3f}, L0 {summary['l0']:.4f}"
     with_circuit = [row for row in summary["tasks"] if "n_edges" in row]
-    console.print(circuit_table(with_circuit, title=title))
+    console.print(circuit_table(with_circuit, title=title) if with_circuit else title)
     print_verdicts(with_circuit, console)
     for verdict, says in WITHOUT_CIRCUIT.items():
         names = [row["name"] for row in summary["tasks"] if row["verdict"] == verdict.name and row not in with_circuit]

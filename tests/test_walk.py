@@ -9,6 +9,8 @@ import pytest
 
 from sparse_circuits import cli
 from sparse_circuits.circuits import Circuit
+from sparse_circuits.run import write_json
+from sparse_circuits.walk import quickstart
 
 WORDS = ["data", "graph", "value", "items", "node", "path", "queue", "table", "list", "word", "line", "key", "total", "count"]
 
@@ -100,7 +102,36 @@ def test_a_quickstart_sums_up_twenty_tasks_and_a_finished_one_says_so_again(
     assert {row["name"]: row["known"] for row in summary["tasks"]}["single_double_quote"] is False
     assert (corpus / "runs" / "quickstart" / "report.html").exists()
     first = capsys.readouterr().out
-    assert cli.main(["quickstart"]) == 0
+    assert cli.main(["quickstart", "n_tokens=8192", *TINY, "model.n_ctx=128"]) == 0
     again = capsys.readouterr().out
     assert "single_double_quote" in again and "report.html" in again
     assert again in first
+
+
+@pytest.fixture
+def hasty(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A walk without its work; returns its run folder."""
+    monkeypatch.setattr(quickstart, "train", lambda config, console: None)
+    monkeypatch.setattr(quickstart, "tasks", lambda config, console: [])
+    monkeypatch.setattr(quickstart, "extract_known", lambda *_, **__: {})
+    monkeypatch.setattr(quickstart, "write_report", lambda *_, **__: None)
+    write_json(tmp_path / "model.json", {"validation_loss": 2.5, "l0_fraction": 0.0625})
+    return tmp_path
+
+
+def test_a_finished_walk_is_that_of_its_settings(hasty: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["quickstart", f"run={hasty}"]) == 0
+    assert "8,998,912 tokens, validation loss 2.500, L0 0.0625\n" in capsys.readouterr().out
+    assert cli.main(["quickstart", f"run={hasty}"]) == 0
+    capsys.readouterr()
+    assert cli.main(["quickstart", f"run={hasty}", "seed=1", "n_circuits=1", "extract.seed=1"]) == 2
+    assert "was walked with other settings (seed, extract, n_circuits): give those" in capsys.readouterr().err
+
+
+def test_a_walk_that_is_killed_at_its_page_is_not_finished(hasty: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def kill(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(quickstart, "write_report", kill)
+    assert cli.main(["quickstart", f"run={hasty}"]) == 130
+    assert not (hasty / "summary.json").exists()

@@ -12,6 +12,8 @@ from rich.console import Console
 from sparse_circuits.circuits import Circuit
 from sparse_circuits.conf.verbs import ExtractVerb, QuickstartVerb, TasksVerb
 from sparse_circuits.data.words import Split
+from sparse_circuits.errors import UserError
+from sparse_circuits.plain import to_plain
 from sparse_circuits.report import write_report
 from sparse_circuits.run import read_json, write_json
 from sparse_circuits.subject import samples_of
@@ -26,17 +28,27 @@ EXAMPLE = "single_double_quote"
 
 
 def quickstart(config: QuickstartVerb, console: Console) -> dict[str, Any]:
-    """Walk the whole way in one run folder; a finished walk prints its summary again, an interrupted one goes on."""
+    """Walk the whole way in one run folder; a finished walk prints its summary again, an interrupted one goes on.
+
+    Raises:
+        UserError: the walk was finished with other settings, or as of its verbs.
+    """
     path = config.run / "summary.json"
+    settings = {name: value for name, value in to_plain(config).items() if name not in ("run", "resume")}
     if not path.exists():
         started = time.monotonic()
         trained = train(replace(config, resume=True), console)
         diagnoses = tasks(TasksVerb(run=config.run, split=Split.validation), console)
         circuits = extract_known(trained, diagnoses, config=config, console=console)
-        summary = {"seconds": time.monotonic() - started, **summarise(config, diagnoses, circuits)}
-        write_json(path, summary)
         write_report(config.run, samples=samples_of(config.run))
+        found = summarise(config, diagnoses, circuits)
+        write_json(path, {"seconds": time.monotonic() - started, "settings": settings, **found})
     summary = read_json(path)
+    before = summary.get("settings", {})
+    if changed := [name for name, value in settings.items() if before.get(name) != value]:
+        raise UserError(
+            f"{config.run} was walked with other settings ({', '.join(changed)}): give those, or choose another run folder."
+        )
     print_summary(summary, console)
     console.print(f"{summary['seconds']:.0f} seconds; report: {config.run / 'report.html'}")
     return summary
