@@ -9,8 +9,11 @@ import pytest
 
 from sparse_circuits import cli
 from sparse_circuits.circuits import Circuit
+from sparse_circuits.errors import UserError
 from sparse_circuits.run import write_json
+from sparse_circuits.subject import circuit_path
 from sparse_circuits.walk import quickstart
+from sparse_circuits.walk.tasks import tasks_with_circuit
 
 WORDS = ["data", "graph", "value", "items", "node", "path", "queue", "table", "list", "word", "line", "key", "total", "count"]
 
@@ -135,3 +138,12 @@ def test_a_walk_that_is_killed_at_its_page_is_not_finished(hasty: Path, monkeypa
     monkeypatch.setattr(quickstart, "write_report", kill)
     assert cli.main(["quickstart", f"run={hasty}"]) == 130
     assert not (hasty / "summary.json").exists()
+
+
+def test_all_leaves_out_tasks_without_a_circuit_but_none_that_is_named(tmp_path: Path) -> None:
+    path = circuit_path(tmp_path, "for_while")
+    path.parent.mkdir()
+    path.touch()
+    assert [task.name for task in tasks_with_circuit(tmp_path, ["all", "with_as"])] == ["for_while", "with_as"]
+    with pytest.raises(UserError, match="holds no circuit of the twenty tasks"):
+        tasks_with_circuit(tmp_path / "other", ["all"])

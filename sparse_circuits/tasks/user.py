@@ -20,7 +20,7 @@ from pathlib import Path
 
 from sparse_circuits.errors import UserError
 from sparse_circuits.tasks.listed import load_pairs
-from sparse_circuits.tasks.registry import get_task
+from sparse_circuits.tasks.registry import TASKS, get_task
 from sparse_circuits.tasks.task import Task
 
 
@@ -28,13 +28,17 @@ def find_task(reference: str) -> Task:
     """Return the task that `name`, `pairs.jsonl` or `package.module:TASK` refers to.
 
     Raises:
-        UserError: there is no such task, or the file or module does not hold one.
+        UserError: there is no such task, the file or module does not hold one, or it goes by the name of a registered one.
     """
     if reference.endswith(".jsonl"):
-        return load_pairs(Path(reference))
-    if ":" in reference:
-        return import_task(reference)
-    return get_task(reference)
+        task = load_pairs(Path(reference))
+    elif ":" in reference:
+        task = import_task(reference)
+    else:
+        return get_task(reference)
+    if task is not TASKS.get(task.name, task):  # by its name alone a circuit's file would take it for that one
+        raise UserError(f'The task "{reference}" goes by the name {task.name}, as one of the twenty does: rename it.')
+    return task
 
 
 def import_task(reference: str) -> Task:

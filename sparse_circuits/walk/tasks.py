@@ -56,9 +56,8 @@ def tasks_with_circuit(run: Path, references: Sequence[str]) -> list[Task]:
     Raises:
         UserError: there are none.
     """
-    chosen = find_tasks(references)
-    if "all" in references:
-        chosen = [task for task in chosen if circuit_path(run, task.name).exists()]
+    extracted = [name for name in TASKS if circuit_path(run, name).exists()]
+    chosen = find_tasks([name for reference in references for name in (extracted if reference == "all" else [reference])])
     if not chosen:
         raise UserError(f"{run} holds no circuit of the twenty tasks: extract some, or name others in tasks.")
     return chosen

@@ -39,6 +39,15 @@ def test_a_jsonl_file_is_read(folder):
     assert find_task("mine.jsonl").name == "mine"
 
 
+def test_a_task_of_the_users_takes_no_registered_name(folder):
+    (folder / "with_open.jsonl").write_text(json.dumps({"pos": "a", "neg": "b", "pos_answer": "c", "neg_answer": "d"}))
+    (folder / "same_name.py").write_text(documented_module().replace('"mine"', '"with_open"'))
+    for reference in ("with_open.jsonl", "same_name:TASK"):
+        with pytest.raises(UserError, match=f'"{reference}" goes by the name with_open, .*: rename it'):
+            find_task(reference)
+    assert find_task("sparse_circuits.tasks.with_open:TASK") is TASKS["with_open"]
+
+
 def test_the_documented_generator_works_from_the_working_directory(folder, code_tokenizer):
     (folder / "documented_task.py").write_text(documented_module())
     path = list(sys.path)
