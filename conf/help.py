@@ -1,4 +1,4 @@
-"""`sparse-circuits VERB --help`: every setting with its default and what it means, read off the dataclasses."""
+"""`sparse-circuits VERB --help`: every setting with its default, as the verb's yaml composes it, and what it means."""
 
 from __future__ import annotations
 
@@ -10,23 +10,26 @@ from enum import Enum
 from pathlib import Path
 from typing import Any, get_type_hints
 
+from omegaconf import OmegaConf
+
+from sparse_circuits.conf.compose import compose
 from sparse_circuits.conf.verbs import VERBS
 from sparse_circuits.plain import to_plain
 
-PRESETS = {"model": ("tiny", "the model's shape"), "adapter": ("paper", "the adapter's training")}
-"""Groups of settings with their default preset, and what they are of."""
+PRESETS = {"model": "the model's shape", "sparsity": "the budget of nonzeros", "adapter": "the adapter's training"}
+"""Groups of settings, and what they are of."""
 
 
 def verb_help(verb: str) -> str:
     """Return the help text of a verb."""
     kind = VERBS[verb]
     lines = [f"sparse-circuits {verb} [setting=value ...]", "", inspect.getdoc(kind).split("\n")[0], ""]
-    names = {field.name for field in dataclasses.fields(kind)}
-    for group, (default, does) in PRESETS.items():
-        if group in names:
-            presets = sorted(path.stem for path in (Path(__file__).parent / group).glob("*.yaml"))
-            lines += [*_entry(group, default, f"preset of {does}: {', '.join(presets)}"), ""]
-    return "\n".join(lines + _settings(kind(), ""))
+    folder = Path(__file__).parent
+    for choice in filter(OmegaConf.is_dict, OmegaConf.load(folder / f"{verb}.yaml").defaults):
+        for group, preset in choice.items():
+            presets = sorted(path.stem for path in (folder / group).glob("*.yaml"))
+            lines += [*_entry(group, preset, f"preset of {PRESETS[group]}: {', '.join(presets)}"), ""]
+    return "\n".join(lines + _settings(compose(verb), ""))
 
 
 def _settings(config: Any, prefix: str) -> list[str]:

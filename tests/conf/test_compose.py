@@ -1,5 +1,6 @@
 """Hydra's door: presets, overrides, and one sentence for every mistake."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -31,6 +32,17 @@ def test_every_verb_composes_and_its_help_names_every_setting(verb: str) -> None
     text = verb_help(verb)
     for field in VERBS[verb].__dataclass_fields__:
         assert f"  {field}" in text, field
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_what_help_prints_is_what_the_verb_composes(verb: str) -> None:
+    printed = re.findall(r"^  (\S+=.*)$", verb_help(verb), re.M)
+    assert compose(verb, printed) == compose(verb)
+
+
+def test_help_lists_presets_with_the_one_that_is_taken() -> None:
+    for verb, preset in (("train", "model=tiny"), ("bridge", "sparsity=fraction"), ("dit", "adapter=paper")):
+        assert re.search(rf"^  {preset}\n      preset of .*: .*{preset.split('=')[1]}", verb_help(verb), re.M)
 
 
 @pytest.mark.parametrize(
