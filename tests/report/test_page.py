@@ -46,6 +46,11 @@ def test_write_report_writes_the_page_and_its_payload(run_folder):
     assert payload["circuits"][0]["task"] == "single_double_quote"
 
 
+def test_the_page_says_of_no_circuit_how_many_random_ones_were_drawn_for_another():
+    assert "random circuits of the same size" in ASSET.read_text()
+    assert not re.search(r"\d+ random circuits", ASSET.read_text())
+
+
 def test_the_page_needs_no_network(run_folder):
     text = render(run_payload(run_folder))
     names = {

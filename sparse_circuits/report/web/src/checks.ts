@@ -11,7 +11,7 @@ const WORDS: Record<string, [string, string]> = {
   circuit: ["circuit alone", "Everything outside stands at its mean; the circuit must answer by itself."],
   circuit_raw: ["circuit alone, not calibrated", "The same without the calibration of its margins."],
   necessity: ["model without the circuit", "Only the circuit is ablated; the model must fail."],
-  random: ["best random circuit", "The best of 50 random circuits of the same size; they must fail."],
+  random: ["best random circuit", "The best of the random circuits of the same size; they must fail."],
   random_calibrated: ["best random circuit, calibrated", "The same, each calibrated on its own."],
   outside: ["other nodes ablated", "As many random nodes outside the circuit are ablated; the model must not mind."],
   ablated: ["everything ablated", "No node is left; the bigram table answers alone."],

@@ -85,7 +85,7 @@ export function TaskTable({ payload }: { payload: Payload }) {
           { label: "edges", right: true, value: (each: Row) => each.circuit?.n_edges },
           checked("circuit", "circuit alone", "Loss with everything outside the circuit ablated: it must be low"),
           checked("necessity", "without it", "Loss of the whole model with only the circuit ablated: it must be high"),
-          checked("random", "random ones", "The best of 50 random circuits of the size: it must be high"),
+          checked("random", "random ones", "The best of the random circuits of the size: it must be high"),
           checked("outside", "others ablated", "As many nodes outside ablated: it must be low"),
           {
             label: "verdict",
