@@ -1,7 +1,8 @@
 """A corpus, ready to train on: built once, then found again by the hash of what it was made of.
 
 The key is made of the configuration and of each source's fingerprint (the Python version, the files' sizes and times,
-the generator's code), so changed sources are prepared anew. One process builds while the others wait for it.
+the generator's code), so changed sources are prepared anew; a data set of the hub without `revision` stays the newest of the
+day when it was first prepared. One process builds while the others wait for it.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The paths of a circuit that matter most, by the product of their weights (circuits/paths.py).
+"""The paths of a circuit that matter most, by the product of their weights (circuits/measures/paths.py).
 
     ov   [{product, nodes, starts}] from tokens to the answers' difference; nodes are positions in the payload's `nodes`,
          starts [[place in `texts`, weight]] the tokens of the pairs that write most to the first channel

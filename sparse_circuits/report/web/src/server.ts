@@ -1,4 +1,4 @@
-// What a served page may ask of the model behind it, as report/api.py answers; addresses are relative, so the token in the
+// What a served page may ask of the model behind it, as report/server/api.py answers; addresses are relative, so the token in the
 // page's own goes along.
 
 import type { HeadShares, Notes } from "./payload/types";

@@ -29,7 +29,7 @@ export interface Payload {
   live: Live | null;
 }
 
-// What the server behind the page works with; report/session.py says it.
+// What the server behind the page works with; report/server/session.py says it.
 export interface Live {
   model: { n_ctx: number } | null;
   // `why`: why the whole model is not at hand; `answers`: null where they differ from pair to pair.
