@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import re
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import FrozenInstanceError
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +24,8 @@ from sparse_circuits.errors import UserError, nearest
 
 FOLDER = "sparse_circuits.conf"
 KINDS = {"Integer": "a whole number", "Float": "a number", "Boolean": "true or false"}
+SWEPT = ("train", "quickstart", "bridge", "dit")
+"""Verbs that create their run folder, so that every job of a multirun can have one."""
 # A run folder explains itself, so Hydra writes none of its own.
 QUIET = (
     "hydra.output_subdir=null",
@@ -44,18 +49,22 @@ def compose(verb: str, overrides: Sequence[str] = ()) -> Any:
         UserError: an unknown preset, key or value, with the nearest name; or a setting that cannot be.
     """
     register()
-    try:
-        with hydra.initialize_config_module(FOLDER, version_base="1.3"):
-            return to_object(hydra.compose(verb, overrides=list(overrides)))
-    except (HydraException, OmegaConfBaseException) as error:
-        raise UserError(_one_sentence(error, verb)) from error
+    with hydra.initialize_config_module(FOLDER, version_base="1.3"), _in_one_sentence(verb):
+        return OmegaConf.to_object(hydra.compose(verb, overrides=list(overrides)))
 
 
 def sweep(verb: str, arguments: Sequence[str], job: Callable[[Any], None]) -> None:
     """Hand the command line to Hydra itself, for `--multirun`, its launchers and its other flags.
 
     Each job of a multirun gets a run folder of its own: its number is appended, and its run.json says what it was told.
+
+    Raises:
+        UserError: as of `compose`, or a multirun of a verb that creates no run folder.
     """
+    if {"-m", "--multirun"} & set(arguments) and verb not in SWEPT:
+        raise UserError(
+            f"--multirun is of {', '.join(SWEPT)}, whose jobs get run folders of their own: call {verb} several times."
+        )
     register()
 
     def run(config: DictConfig) -> None:
@@ -63,15 +72,19 @@ def sweep(verb: str, arguments: Sequence[str], job: Callable[[Any], None]) -> No
         if here.mode is RunMode.MULTIRUN:
             config.run = f"{config.run}/{here.job.num}"
         try:
-            job(to_object(config))
+            with _in_one_sentence(verb):
+                told = OmegaConf.to_object(config)
+            job(told)
         except UserError as error:
             raise _PastHydra from error
 
     # Flags first: argparse takes the overrides as one unbroken list.
     ordered = sorted(arguments, key=lambda argument: not argument.startswith("-"))
     sys.argv = [f"sparse-circuits {verb}", *ordered, *QUIET]
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra raises its complaints, instead of printing them and exiting
     try:
-        hydra.main(version_base="1.3", config_path=f"pkg://{FOLDER}", config_name=verb)(run)()
+        with _in_one_sentence(verb):
+            hydra.main(version_base="1.3", config_path=f"pkg://{FOLDER}", config_name=verb)(run)()
     except _PastHydra as stop:
         raise stop.__cause__ from None
 
@@ -88,11 +101,6 @@ def register() -> None:
         ConfigStore.instance().store(name=f"{verb}_schema", node=node)
 
 
-def to_object(config: DictConfig) -> Any:
-    """Turn what Hydra composed into the verb's frozen dataclass, which checks its values on the way."""
-    return OmegaConf.to_object(config)
-
-
 def _thaw(node: Any) -> None:
     """Clear the read-only flag that frozen dataclasses put on their nodes: hydra-core 1.3 cannot merge into those."""
     OmegaConf.set_readonly(node, None)
@@ -102,6 +110,15 @@ def _thaw(node: Any) -> None:
             _thaw(child)
 
 
+@contextmanager
+def _in_one_sentence(verb: str) -> Iterator[None]:
+    """Raise what Hydra complains of as the user's mistake that it is."""
+    try:
+        yield
+    except (HydraException, OmegaConfBaseException, FrozenInstanceError) as error:
+        raise UserError(_one_sentence(error, verb)) from error
+
+
 def _one_sentence(error: Exception, verb: str) -> str:
     """Say in one sentence what Hydra says in many lines, and offer the nearest name."""
     text = f"{error} {error.__cause__ or ''}"
@@ -109,10 +126,10 @@ def _one_sentence(error: Exception, verb: str) -> str:
         group, name = match.groups()
         presets = [path.stem for path in (Path(__file__).parent / group).glob("*.yaml")]
         return f'There is no {group} preset "{name}"{nearest(name, presets)}: choose one of {", ".join(sorted(presets))}.'
-    if match := re.search(r"Could not override '([^']*)'|Key '(\w+)' (?:is )?not in|Key '(\w+)' not in", text):
+    if match := re.search(r"Could not override '([^']*)'|Key '(\w+)' (?:is )?not in|cannot assign to field '(\w+)'", text):
         key = next(each for each in match.groups() if each)
         if key in _keys(verb) and (inner := re.search(r"Key '(\w+)' (?:is )?not in", text)):
-            known = OmegaConf.select(OmegaConf.structured(VERBS[verb]), key)._metadata.element_type.__dataclass_fields__
+            known = _entry_fields(verb, key)
             return f'An entry of {key} has no "{inner[1]}"{nearest(inner[1], known)}: give {", ".join(known)}.'
         return f'{verb} has no setting "{key}"{nearest(key, _keys(verb))}: see sparse-circuits {verb} --help.'
     if match := re.search(r"Invalid value '([^']*)', expected one of \[([^]]*)\]", text):
@@ -121,7 +138,16 @@ def _one_sentence(error: Exception, verb: str) -> str:
     if match := re.search(r"Value '([^']*)' of type '\w+' could not be converted to (\w+)", text):
         return f'{_key(text)} takes {KINDS.get(match[2], match[2])}, not "{match[1]}".'
     if match := re.search(r"override (\S+?)=(.*?)\s+Invalid value assigned: \w+ is not a ListConfig", text):
-        return f"{match[1]} takes a list, not \"{match[2]}\": write '{match[1]}=[{match[2]}]'."
+        key, value = match.groups()
+        if _key(text) != key:
+            return f"{_key(text)} of an entry of {key} takes a list: write {_key(text)}:[...]."
+        fields = _entry_fields(verb, key)
+        entry = f"{{{fields[0]}:{value}}}" if fields else value
+        return f"{key} takes a list, not \"{value}\": write '{key}=[{entry}]'."
+    if match := re.search(r"is not a subclass of \w+\. value: (.*?)\s+full_key: (\S+)\[\d+\]", text):
+        value, key = match.groups()
+        entry = f"{{{_entry_fields(verb, key)[0]}:{value}}}"
+        return f"An entry of {key} is a group of settings, not \"{value}\": write '{entry}'."
     if match := re.search(r"override (\S+?)=(.*?)\s+Invalid type assigned: \w+ is not a subclass", text):
         example = next(key for key in _keys(verb) if key.startswith(f"{match[1]}."))
         return f'{match[1]} is a group of settings, not "{match[2]}": give them one by one, such as {example}=...'
@@ -132,6 +158,13 @@ def _key(text: str) -> str:
     """Return the full name of the setting that OmegaConf complains about."""
     match = re.search(r"full_key: (\S+)", text)
     return match[1] if match else "this setting"
+
+
+def _entry_fields(verb: str, key: str) -> Sequence[str]:
+    """Return what can be given of an entry of a list of groups; nothing of a list of plain values."""
+    *groups, name = key.split(".")
+    node = OmegaConf.select(OmegaConf.structured(VERBS[verb]), ".".join(groups))._get_node(name)  # one that is null, too
+    return tuple(getattr(node._metadata.element_type, "__dataclass_fields__", ()))
 
 
 def _keys(verb: str) -> list[str]:

@@ -1,5 +1,6 @@
 """The command line: exit codes and sentences, before any work starts."""
 
+import sys
 from pathlib import Path
 
 import pytest
@@ -45,6 +46,26 @@ def test_a_mistake_exits_with_two_and_one_sentence(
     assert says in said
     assert said.startswith("sparse-circuits: ")
     assert said.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["data", "--multirun", "seed=0,1"], "--multirun is of train, quickstart, bridge, dit"),
+        (["report", "run=a,b", "-m"], "call report several times"),
+        (["train", "--multirun", "model=tyny,small"], 'no model preset "tyny" (did you mean "tiny"?)'),
+        (["train", "--multirun", "l0_fraction=abc,0.1"], 'l0_fraction takes a number, not "abc"'),
+        (["train", "--multirun", "foo=1,2"], 'train has no setting "foo"'),
+        (["train", "--multirun", "+foo=1,2"], 'train has no setting "foo"'),
+        (["train", "--multirun", "seed=0,1", "n_tokens=1"], "below one step"),
+    ],
+)
+def test_a_mistake_under_multirun_is_no_other(
+    arguments: list[str], says: str, capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "argv", sys.argv)
+    monkeypatch.setenv("HYDRA_FULL_ERROR", "0")
+    test_a_mistake_exits_with_two_and_one_sentence(arguments, says, capsys, tmp_path, monkeypatch)
 
 
 def test_an_interruption_exits_with_130_and_says_so(

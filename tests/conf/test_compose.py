@@ -58,7 +58,9 @@ def test_help_lists_presets_with_the_one_that_is_taken() -> None:
         ("train", "n_tokens=1.5", 'n_tokens takes a whole number, not "1.5"'),
         ("train", "model.d_model=20", "does not divide d_model = 20"),
         ("train", "l0_fraction=-1", "give a share above 0"),
-        ("train", "data.sources=stdlib", "takes a list, not \"stdlib\": write 'data.sources=[stdlib]'"),
+        ("train", "+foo=3", 'train has no setting "foo"'),
+        ("embed", "finetunes=[a]", "An entry of finetunes is a group of settings, not \"a\": write '{place:a}'"),
+        ("data", "sources=[{kind:files,paths:a}]", "paths of an entry of sources takes a list: write paths:[...]"),
         (
             "extract",
             "extract.tune=quick",
@@ -72,6 +74,21 @@ def test_a_mistake_is_one_sentence(verb: str, override: str, says: str) -> None:
         compose(verb, [override])
     assert says in str(error.value)
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("verb", "override", "instead"),
+    [
+        ("train", "data.sources=stdlib", "data.sources=[{kind:stdlib}]"),
+        ("embed", "finetunes=a", "finetunes=[{place:a}]"),
+        ("steer", "steer.strengths=1", "steer.strengths=[1]"),
+        ("extract", "extract.card.controls=coin", "extract.card.controls=[coin]"),
+    ],
+)
+def test_what_is_said_to_write_for_a_list_composes(verb: str, override: str, instead: str) -> None:
+    with pytest.raises(UserError, match=re.escape(f"write '{instead}'.")):
+        compose(verb, [override])
+    compose(verb, [instead])
 
 
 def counts(*overrides: str) -> tuple[int, int]:
