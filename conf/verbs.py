@@ -14,6 +14,7 @@ from sparse_circuits.data.words import Split
 from sparse_circuits.diffs.adapter import AdapterConfig
 from sparse_circuits.diffs.delta import FINAL_NORM, Token
 from sparse_circuits.diffs.judges import JudgeConfig
+from sparse_circuits.errors import check_counts
 from sparse_circuits.interop import Format
 from sparse_circuits.run import Device
 from sparse_circuits.training.config import TrainConfig
@@ -72,6 +73,9 @@ class TasksVerb:
     """Valid pairs that each task has to yield."""
     seed: int = 0
     """Seed of the draws."""
+
+    def __post_init__(self) -> None:
+        check_counts(vars(self), "n_pairs")
 
 
 @dataclass(frozen=True)
@@ -171,6 +175,9 @@ class VerifyVerb:
     device: Device = Device.cpu
     """Where the model runs that is compared with itself in float64 on the CPU."""
 
+    def __post_init__(self) -> None:
+        check_counts(vars(self), "n_rows")
+
 
 @dataclass(frozen=True)
 class DiffVerb:
@@ -190,6 +197,9 @@ class DiffVerb:
     """Where to keep the diff, as .safetensors; with a behaviour, the change of the weights that carry it."""
     n_largest: int = 10
     """Largest changes that are listed."""
+
+    def __post_init__(self) -> None:
+        check_counts(vars(self), "n_largest")
 
 
 @dataclass(frozen=True)
@@ -249,6 +259,9 @@ class DitVerb:
     seed: int = 0
     """Of the split, where the pool has none."""
 
+    def __post_init__(self) -> None:
+        check_counts(vars(self), "n_tokens")
+
 
 @dataclass(frozen=True)
 class AskVerb:
@@ -264,6 +277,9 @@ class AskVerb:
     """Tokens that are listed: those which the finetune makes likeliest behind the question, without any adapter."""
     device: Device = Device.auto
     """Where models live."""
+
+    def __post_init__(self) -> None:
+        check_counts(vars(self), "n_likelier")
 
 
 @dataclass(frozen=True)

@@ -67,6 +67,11 @@ def test_help_lists_presets_with_the_one_that_is_taken() -> None:
             'extract.tune is a group of settings, not "quick": give them one by one, such as extract.tune.',
         ),
         ("tasks", "split=heldout", 'did you mean "held_out"?'),
+        ("tasks", "n_pairs=0", "n_pairs is 0: give at least 1"),
+        ("verify", "n_rows=0", "n_rows is 0: give at least 1"),
+        ("diff", "n_largest=-1", "n_largest is -1: give at least 1"),
+        ("dit", "n_tokens=0", "n_tokens is 0: give at least 1"),
+        ("ask", "n_likelier=0", "n_likelier is 0: give at least 1"),
     ],
 )
 def test_a_mistake_is_one_sentence(verb: str, override: str, says: str) -> None:
