@@ -5,6 +5,7 @@ Nothing heavy is imported before a verb is known, so that help is instant. A use
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -40,13 +41,18 @@ sparse-circuits VERB --help lists the verb's settings. Settings are Hydra overri
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one verb and return the exit code: 0, 2 for a user's mistake, 130 when interrupted."""
+    """Run one verb and return the exit code: 0, 1 when nobody reads on, 2 for a user's mistake, 130 when interrupted."""
     arguments = list(sys.argv[1:] if arguments is None else arguments)
-    if not arguments or arguments[0] in ("-h", "--help", "help"):
-        print(HELP)
-        return 0
     try:
-        return run(*_verb(arguments))
+        if not arguments or arguments[0] in ("-h", "--help", "help"):
+            print(HELP)
+        else:
+            run(*_verb(arguments))
+        sys.stdout.flush()
+        return 0
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what is left is flushed at the interpreter's end
+        return 1
     except UserError as error:
         print(f"sparse-circuits: {error}", file=sys.stderr)
         return 2
@@ -62,7 +68,7 @@ def _verb(arguments: list[str]) -> tuple[str, list[str]]:
     return verb, overrides
 
 
-def run(verb: str, overrides: list[str]) -> int:
+def run(verb: str, overrides: list[str]) -> None:
     """Compose the verb's config and hand it to the walk."""
     from sparse_circuits.conf import compose, sweep
     from sparse_circuits.conf.help import verb_help
@@ -73,7 +79,6 @@ def run(verb: str, overrides: list[str]) -> int:
         sweep(verb, overrides, _work(verb))
     else:
         _work(verb)(compose(verb, overrides))
-    return 0
 
 
 def _work(verb: str) -> Callable[[Any], None]:

@@ -1,5 +1,7 @@
 """The command line: exit codes and sentences, before any work starts."""
 
+import os
+import subprocess
 import sys
 from pathlib import Path
 
@@ -66,6 +68,16 @@ def test_a_mistake_under_multirun_is_no_other(
     monkeypatch.setattr(sys, "argv", sys.argv)
     monkeypatch.setenv("HYDRA_FULL_ERROR", "0")
     test_a_mistake_exits_with_two_and_one_sentence(arguments, says, capsys, tmp_path, monkeypatch)
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["report", "--help"]])
+def test_whom_nobody_reads_on_ends_quietly(arguments: list[str]) -> None:
+    read, write = os.pipe()
+    os.close(read)
+    command = [sys.executable, "-m", "sparse_circuits.cli", *arguments]
+    ended = subprocess.run(command, stdout=write, stderr=subprocess.PIPE, text=True, check=False)
+    os.close(write)
+    assert (ended.returncode, ended.stderr) == (1, "")
 
 
 def test_an_interruption_exits_with_130_and_says_so(
