@@ -76,7 +76,7 @@ def card_numbers(circuit: Circuit) -> dict[str, int | float | str]:
 def print_verdicts(rows: Sequence[dict[str, Any]], console: Console) -> None:
     """Print of every circuit whether it holds, and if not, which checks fail."""
     for row in rows:
-        console.print(f"{row['name']} {row['circuit_verdict']}")
+        console.print(f"{row['name']} {row['circuit_verdict']}", markup=False)
 
 
 def print_aside(text: object, console: Console) -> None:

@@ -4,15 +4,21 @@ import json
 import random
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
+from rich.console import Console
 
 from sparse_circuits import cli
 from sparse_circuits.circuits import Circuit
+from sparse_circuits.conf.verbs import ExportVerb, ReportVerb, TrainVerb
 from sparse_circuits.errors import UserError
 from sparse_circuits.run import write_json
 from sparse_circuits.subject import circuit_path
-from sparse_circuits.walk import quickstart
+from sparse_circuits.summary import print_verdicts
+from sparse_circuits.tasks import TASKS
+from sparse_circuits.training.export import Trained
+from sparse_circuits.walk import circuits, pages, quickstart, training
 from sparse_circuits.walk.tasks import tasks_with_circuit
 
 WORDS = ["data", "graph", "value", "items", "node", "path", "queue", "table", "list", "word", "line", "key", "total", "count"]
@@ -118,16 +124,19 @@ def hasty(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setattr(quickstart, "tasks", lambda config, console: [])
     monkeypatch.setattr(quickstart, "extract_known", lambda *_, **__: {})
     monkeypatch.setattr(quickstart, "write_report", lambda *_, **__: None)
-    write_json(tmp_path / "model.json", {"validation_loss": 2.5, "l0_fraction": 0.0625})
-    return tmp_path
+    run = tmp_path / "[red]folder"
+    write_json(run / "model.json", {"validation_loss": 2.5, "l0_fraction": 0.0625})
+    return run
 
 
 def test_a_finished_walk_is_that_of_its_settings(hasty: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert cli.main(["quickstart", f"run={hasty}"]) == 0
-    assert "8,998,912 tokens, validation loss 2.500, L0 0.0625\n" in capsys.readouterr().out
-    assert cli.main(["quickstart", f"run={hasty}"]) == 0
+    assert cli.main(["quickstart", f"run='{hasty}'"]) == 0
+    says = capsys.readouterr().out
+    assert "8,998,912 tokens, validation loss 2.500, L0 0.0625\n" in says
+    assert f"report: {hasty / 'report.html'}\n" in says
+    assert cli.main(["quickstart", f"run='{hasty}'"]) == 0
     capsys.readouterr()
-    assert cli.main(["quickstart", f"run={hasty}", "seed=1", "n_circuits=1", "extract.seed=1"]) == 2
+    assert cli.main(["quickstart", f"run='{hasty}'", "seed=1", "n_circuits=1", "extract.seed=1"]) == 2
     assert "was walked with other settings (seed, extract, n_circuits): give those" in capsys.readouterr().err
 
 
@@ -136,8 +145,26 @@ def test_a_walk_that_is_killed_at_its_page_is_not_finished(hasty: Path, monkeypa
         raise KeyboardInterrupt
 
     monkeypatch.setattr(quickstart, "write_report", kill)
-    assert cli.main(["quickstart", f"run={hasty}"]) == 130
+    assert cli.main(["quickstart", f"run='{hasty}'"]) == 130
     assert not (hasty / "summary.json").exists()
+
+
+def test_names_in_brackets_and_long_paths_are_printed_word_for_word(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = tmp_path / "[red]folder"
+    write_json(run / "model.json", {"validation_loss": 2.5, "n_nonzero": 1, "n_entries": 2, "l0_fraction": 0.5})
+    monkeypatch.setattr(training, "pretrain", lambda *_, **__: Trained(None, None))
+    monkeypatch.setattr(pages, "write_report", lambda *_, **__: run / "report.html")
+    monkeypatch.setattr(circuits, "tasks_with_circuit", lambda *_: [TASKS["with_as"]])
+    monkeypatch.setattr(circuits, "Circuit", SimpleNamespace(load=lambda path: None))
+    monkeypatch.setattr(circuits, "export", lambda circuit, to, path: [path])
+    console = Console(record=True, width=20)
+    training.train(TrainVerb(run=run, tasks=[]), console)
+    pages.report(ReportVerb(run=run), console)
+    circuits.export_circuits(ExportVerb(run=run), console)
+    print_verdicts([{"name": "[red]task", "circuit_verdict": "holds"}], console)
+    says = console.export_text()
+    for word in (run / "model", run / "report.html", run / "exports" / "with_as.py", "[red]task holds"):
+        assert f"{word}\n" in says
 
 
 def test_all_leaves_out_tasks_without_a_circuit_but_none_that_is_named(tmp_path: Path) -> None:

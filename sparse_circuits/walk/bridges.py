@@ -81,7 +81,7 @@ def steer(config: SteerVerb, console: Console) -> SteeringCurves:
     path = config.run / "steering" / f"{task.name}.json"
     write_json(path, {**to_plain(found), "features": to_plain(features)})
     draw_steering(found, path.with_suffix(".png"))
-    console.print(f"curves: {path}, {path.with_suffix('.png')}", soft_wrap=True)
+    console.print(f"curves: {path}, {path.with_suffix('.png')}", soft_wrap=True, markup=False)
     return found
 
 

@@ -28,7 +28,7 @@ def extract_circuits(config: ExtractVerb, console: Console) -> list[Circuit]:
         path = circuit_path(subject.folder, task.name)
         try:
             if config.overwrite or not path.exists():
-                console.print(f"extracting {task.name} ...")
+                console.print(f"extracting {task.name} ...", markup=False)
                 storage = subject.folder / "tuning" / f"{task.name}.sqlite"
                 extract(subject.model, task, subject.tokenizer, means, config=config.extract, storage=storage).save(path)
                 circuits.append(Circuit.load(path))
@@ -75,5 +75,5 @@ def export_circuits(config: ExportVerb, console: Console) -> list[Path]:
         path = config.run / "exports" / names.get(config.to, f"{{}}.{config.to.name}").format(task.name)
         written += export(Circuit.load(circuit_path(config.run, task.name)), config.to, path)
     written = list(dict.fromkeys(written))
-    console.print("\n".join(map(str, written)), soft_wrap=True)
+    console.print("\n".join(map(str, written)), soft_wrap=True, markup=False)
     return written

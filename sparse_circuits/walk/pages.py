@@ -22,7 +22,7 @@ from sparse_circuits.subject import model_of_circuits, samples_of, validation_ro
 def report(config: ReportVerb, console: Console) -> Path:
     """Write a run's page and print where it is."""
     path = write_report(config.run, samples=samples_of(config.run))
-    console.print(f"report: {path}")
+    console.print(f"report: {path}", soft_wrap=True, markup=False)
     return path
 
 

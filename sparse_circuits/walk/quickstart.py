@@ -50,7 +50,8 @@ def quickstart(config: QuickstartVerb, console: Console) -> dict[str, Any]:
             f"{config.run} was walked with other settings ({', '.join(changed)}): give those, or choose another run folder."
         )
     print_summary(summary, console)
-    console.print(f"{summary['seconds']:.0f} seconds; report: {config.run / 'report.html'}")
+    says = f"{summary['seconds']:.0f} seconds; report: {config.run / 'report.html'}"
+    console.print(says, soft_wrap=True, markup=False)
     return summary
 
 

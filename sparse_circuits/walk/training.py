@@ -51,7 +51,9 @@ def train(config: TrainVerb, console: Console) -> Trained:
         found = read_json(config.run / "model.json")
         console.print(
             f"validation loss {found['validation_loss']:.3f} nats, {found['n_nonzero']:,} of {found['n_entries']:,} weights "
-            f"nonzero ({found['l0_fraction']:.4f}; bigram table apart), model in {config.run / 'model'}"
+            f"nonzero ({found['l0_fraction']:.4f}; bigram table apart), model in {config.run / 'model'}",
+            soft_wrap=True,
+            markup=False,
         )
     return trained
 
