@@ -24,8 +24,8 @@ from sparse_circuits.errors import UserError, nearest
 
 FOLDER = "sparse_circuits.conf"
 KINDS = {"Integer": "a whole number", "Float": "a number", "Boolean": "true or false"}
-SWEPT = ("train", "quickstart", "bridge", "dit")
-"""Verbs that create their run folder, so that every job of a multirun can have one."""
+SWEPT = ("train", "extract", "quickstart", "bridge", "dit")
+"""Verbs that create their run folder (`extract` with checkpoint=), so that every job of a multirun can have one."""
 # A run folder explains itself, so Hydra writes none of its own.
 QUIET = (
     "hydra.output_subdir=null",
