@@ -53,7 +53,7 @@ def test_a_mistake_exits_with_two_and_one_sentence(
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
-        (["data", "--multirun", "seed=0,1"], "--multirun is of train, quickstart, bridge, dit"),
+        (["data", "--multirun", "seed=0,1"], "--multirun is of train, extract, quickstart, bridge, dit"),
         (["report", "run=a,b", "-m"], "call report several times"),
         (["train", "--multirun", "model=tyny,small"], 'no model preset "tyny" (did you mean "tiny"?)'),
         (["train", "--multirun", "l0_fraction=abc,0.1"], 'l0_fraction takes a number, not "abc"'),
