@@ -117,6 +117,10 @@ def _in_one_sentence(verb: str) -> Iterator[None]:
         yield
     except (HydraException, OmegaConfBaseException, FrozenInstanceError) as error:
         raise UserError(_one_sentence(error, verb)) from error
+    except ValueError as error:
+        if "Config group override" not in str(error):
+            raise
+        raise UserError(f"A preset is called by its name, not by a number: see sparse-circuits {verb} --help.") from error
 
 
 def _one_sentence(error: Exception, verb: str) -> str:
@@ -137,12 +141,13 @@ def _one_sentence(error: Exception, verb: str) -> str:
         return f'"{value}" is no value of {_key(text)}{nearest(value, choices)}: choose one of {", ".join(choices)}.'
     if match := re.search(r"Value '([^']*)' of type '\w+' could not be converted to (\w+)", text):
         return f'{_key(text)} takes {KINDS.get(match[2], match[2])}, not "{match[1]}".'
-    if match := re.search(r"override (\S+?)=(.*?)\s+Invalid value assigned: \w+ is not a ListConfig", text):
+    no_list = r"(?:Invalid value assigned: \w+ is not a ListConfig|Cannot merge DictConfig with ListConfig)"
+    if match := re.search(rf"override (\S+?)=(.*?)\s+{no_list}", text):
         key, value = match.groups()
         if _key(text) != key:
             return f"{_key(text)} of an entry of {key} takes a list: write {_key(text)}:[...]."
         fields = _entry_fields(verb, key)
-        entry = f"{{{fields[0]}:{value}}}" if fields else value
+        entry = f"{{{fields[0]}:{value}}}" if fields and not value.startswith("{") else value
         return f"{key} takes a list, not \"{value}\": write '{key}=[{entry}]'."
     if match := re.search(r"is not a subclass of \w+\. value: (.*?)\s+full_key: (\S+)\[\d+\]", text):
         value, key = match.groups()

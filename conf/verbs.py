@@ -14,7 +14,7 @@ from sparse_circuits.data.words import Split
 from sparse_circuits.diffs.adapter import AdapterConfig
 from sparse_circuits.diffs.delta import FINAL_NORM, Token
 from sparse_circuits.diffs.judges import JudgeConfig
-from sparse_circuits.errors import check_counts
+from sparse_circuits.errors import UserError, check_counts
 from sparse_circuits.interop import Format
 from sparse_circuits.run import Device
 from sparse_circuits.training.config import TrainConfig
@@ -313,6 +313,11 @@ class QuickstartVerb(TrainVerb):
     """How circuits are found and measured."""
     n_circuits: int = 6
     """Most tasks for which a circuit is extracted, those the model knows best first."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.n_circuits < 0:
+            raise UserError(f"n_circuits is {self.n_circuits}: give 0 or more.")
 
 
 VERBS = {

@@ -59,6 +59,8 @@ def test_help_lists_presets_with_the_one_that_is_taken() -> None:
         ("train", "model.d_model=20", "does not divide d_model = 20"),
         ("train", "l0_fraction=-1", "give a share above 0"),
         ("train", "+foo=3", 'train has no setting "foo"'),
+        ("train", "model=3", "A preset is called by its name"),
+        ("quickstart", "n_circuits=-1", "n_circuits is -1"),
         ("embed", "finetunes=[a]", "An entry of finetunes is a group of settings, not \"a\": write '{place:a}'"),
         ("data", "sources=[{kind:files,paths:a}]", "paths of an entry of sources takes a list: write paths:[...]"),
         (
@@ -85,6 +87,7 @@ def test_a_mistake_is_one_sentence(verb: str, override: str, says: str) -> None:
     ("verb", "override", "instead"),
     [
         ("train", "data.sources=stdlib", "data.sources=[{kind:stdlib}]"),
+        ("train", "data.sources={kind:stdlib}", "data.sources=[{kind:stdlib}]"),
         ("embed", "finetunes=a", "finetunes=[{place:a}]"),
         ("steer", "steer.strengths=1", "steer.strengths=[1]"),
         ("extract", "extract.card.controls=coin", "extract.card.controls=[coin]"),
