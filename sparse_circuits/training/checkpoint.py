@@ -56,8 +56,12 @@ class CheckpointFolder:
         tensors = {f"step:{name}": tensor for name, tensor in step.tensors().items()} | _random_state()
         path = self.folder / f"step_{done:08d}.safetensors"
         write_tensors(path, tensors, kind="checkpoint", metadata={"done": done, "batches": batches.state()})
-        for old in [*self.files()[: -self.keep], *self.folder.glob(".step_*.partial")]:  # a killed process leaves the latter
+        for old in [*self.files()[: -self.keep], *self.unfinished()]:
             old.unlink()
+
+    def unfinished(self) -> list[Path]:
+        """Return what killed processes left: our temporary files, and those that safetensors writes beside them."""
+        return [*self.folder.glob(".step_*.partial"), *self.folder.glob(".tmp*")]
 
     def restore(self, step: Resumable, batches: ResumableBatches) -> int:
         """Load the newest checkpoint, if there is one, and return how many steps it had done.

@@ -13,6 +13,7 @@ import pytest
 import torch
 
 from sparse_circuits.model.store import read_tensors
+from sparse_circuits.training.checkpoint import CheckpointFolder
 
 ONE_THREAD = os.environ | {"OMP_NUM_THREADS": "1"}
 MODEL = ["model.n_layers=1", "model.d_model=16", "model.d_head=8", "model.n_ctx=16", "model.positions=none", "l0_fraction=0.3"]
@@ -63,8 +64,9 @@ def test_killed_three_times_once_while_a_checkpoint_is_written(command: list[str
     assert checkpoints(whole)[-1] == "step_00000500.safetensors"
     for step in (50, 200):
         kill_when([*command, f"run={broken}"], some_time_after(broken, step))
-    kill_when([*command, f"run={broken}"], lambda: any((broken / "checkpoints").glob(".step_*.partial")))
-    assert any((broken / "checkpoints").glob(".step_*.partial"))
+    folder = CheckpointFolder(broken / "checkpoints", every=0, keep=1)
+    kill_when([*command, f"run={broken}"], lambda: any(folder.unfinished()))
+    assert any(folder.unfinished())
     subprocess.run([*command, f"run={broken}"], check=True, capture_output=True, env=ONE_THREAD)
     expected, found = (read_tensors(run / "model" / "model.safetensors", kind="model").tensors for run in (whole, broken))
     assert expected.keys() == found.keys()
