@@ -64,14 +64,14 @@ def figure_31(axes: Axes, rows: Rows) -> None:
 
 
 def by_cell(rows: Rows) -> dict[tuple[int, int], tuple[dict[str, Any], list[float]]]:
-    """Return, by width and L0, the model's row and the edges of its circuits for the tasks that all the grid's models know.
+    """Return, by width and L0, the model's row and the edges among the nodes of the tasks that all the grid's models know.
 
     One number a task: the geometric mean over its seeds.
     """
     models = {(row["width"], row["l0"]): row for row in rows if row["kind"] == "model"}
     edges: dict[tuple[int, int], dict[str, list[int]]] = {key: {} for key in models}
     for row in rows:
-        if row["kind"] == "circuit" and "n_edges" in row:
+        if row["kind"] == "nodes" and "n_edges" in row:
             edges[row["width"], row["l0"]].setdefault(row["task"], []).append(max(1, row["n_edges"]))
     shared = sorted(set.intersection(*map(set, edges.values()))) if edges else []
     return {key: (models[key], [geometric_mean(edges[key][task]) for task in shared]) for key in models}

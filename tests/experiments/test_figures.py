@@ -21,8 +21,8 @@ def test_edges_are_means_over_seeds_then_tasks_of_the_targets_that_all_tasks_rea
 def test_a_task_counts_once_in_a_cell_of_the_grid_and_only_where_all_models_know_it() -> None:
     models = [{"kind": "model", "width": 64, "l0": l0, "validation_loss": l0 / 10} for l0 in (10, 20)]
     found = [(10, "one", 4), (10, "one", 16), (10, "two", 2), (20, "one", 3), (20, "three", 7)]
-    circuits = [{"kind": "circuit", "width": 64, "l0": l0, "task": task, "n_edges": edges} for l0, task, edges in found]
-    refused = {"kind": "circuit", "width": 64, "l0": 20, "task": "two", "error": "no set of nodes"}
-    cells = by_cell([*models, *circuits, refused])
+    nodes = [{"kind": "nodes", "width": 64, "l0": l0, "task": task, "n_edges": edges} for l0, task, edges in found]
+    refused = {"kind": "nodes", "width": 64, "l0": 20, "task": "two", "error": "no set of nodes"}
+    cells = by_cell([*models, *nodes, refused])
     assert list(cells) == [(64, 10), (64, 20)] and [row for row, _ in cells.values()] == models
     assert [edges for _, edges in cells.values()] == [pytest.approx([8]), pytest.approx([3])]
