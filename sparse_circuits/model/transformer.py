@@ -9,6 +9,7 @@ import math
 from collections.abc import Callable, Iterator
 
 import torch
+import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
@@ -179,7 +180,8 @@ class Transformer(nn.Module):
         logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
         if at is not None:
             logits, tokens = logits.reshape(*at.shape, -1), tokens.gather(1, at.view(len(at), -1)).reshape(at.shape)
-        return logits if self.bigram is None else logits + self.bigram[tokens]
+        # Not self.bigram[tokens], whose gradient several threads add up in any order.
+        return logits if self.bigram is None else logits + F.embedding(tokens, self.bigram)
 
     def loss(
         self, tokens: Int[Tensor, "batch pos"], targets: Int[Tensor, "batch pos"], *, taps: Taps | None = None
