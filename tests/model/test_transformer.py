@@ -236,3 +236,22 @@ def test_some_channels_of_heads_are_those_of_all(name: str, tokens: torch.Tensor
     only = torch.tensor([width - 1, 0, width - 3, 1])
     found = attention.attend(q, k, v, channels=only)
     torch.testing.assert_close(found, attention.attend(q, k, v)[..., only], rtol=1e-12, atol=1e-12)
+
+
+def test_gradients_are_the_same_bits_on_several_threads() -> None:
+    model = Transformer(SMALL, d_vocab=300)
+    tokens = torch.randint(6, (32, SMALL.n_ctx))  # few, so that many rows add to one
+    weight = torch.randn(32, SMALL.n_ctx, 300)
+
+    def bigram_gradient() -> torch.Tensor:
+        (found,) = torch.autograd.grad((model(tokens) * weight).sum(), [model.bigram])
+        return found
+
+    n_threads = torch.get_num_threads()
+    try:
+        torch.set_num_threads(1)
+        alone = bigram_gradient()
+        torch.set_num_threads(2)
+        assert all(torch.equal(bigram_gradient(), alone) for _ in range(5))
+    finally:
+        torch.set_num_threads(n_threads)
