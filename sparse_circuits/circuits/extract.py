@@ -123,9 +123,11 @@ def _circuits(attempts: list[Search], task: Task, tokenizer: Tokenizer, config: 
     def controls(masks: MaskConfig) -> Nonsense:
         return nonsense(attempts[0].with_masks(masks), tokenizer, kinds=card.controls, n_controls=card.n_controls)
 
-    if len(attempts) == 1:  # of several, few come to their controls
-        (only,) = attempts
-        learn_side_by_side([only, *chain.from_iterable(controls(only.config).values())])
+    def must_fail(attempt: Search) -> Iterator[Search]:
+        return chain.from_iterable(controls(attempt.config).values())
+
+    # Of several attempts few come to their controls.
+    learn_side_by_side([*attempts, *(must_fail(attempts[0]) if len(attempts) == 1 else [])])
     for halvings in range(1 + effort.n_halvings):
         attempts = [attempt.aiming(config.target_loss / 2**halvings) for attempt in attempts]
         runs = [(attempt, found) for attempt in attempts if (found := attempt.run())]
@@ -135,6 +137,7 @@ def _circuits(attempts: list[Search], task: Task, tokenizer: Tokenizer, config: 
                 raise UserError(
                     f"{task.name} is answered with every node ablated, so there is no circuit: choose another task."
                 )
+            learn_side_by_side(must_fail(attempt))
             assessed = assess(attempt, found, controls(attempt.config), config=card)
             yield _circuit(attempt, found, assessed, task, tokenizer, config)
         attempts = [attempt for attempt, _ in runs[:1]]

@@ -1,6 +1,7 @@
 """Independent work side by side: on a CPU, one piece for every core, each operation on one thread.
 
-The operations of small models are too small to gain from a second thread. On a GPU one piece follows the other.
+The operations of small models are too small to gain from a second thread, and where another program holds a core up, both wait
+for it. On a GPU one piece follows the other.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import sys
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor, wait
+from contextlib import contextmanager
 from functools import cache
 from itertools import islice
 from multiprocessing import current_process, get_context
@@ -39,13 +41,24 @@ def side_by_side(function: Callable[[Item], Result], items: Iterable[Item], *, d
         yield from map(call, items)
         return
     switch = sys.getswitchinterval()
-    torch.set_num_threads(1)
     sys.setswitchinterval(SWITCH)
     try:
-        yield from _in_order(_threads(n_threads), call, items, n_at_once=n_threads)
+        with on_one_thread(device):
+            yield from _in_order(_threads(n_threads), call, items, n_at_once=n_threads)
+    finally:
+        sys.setswitchinterval(switch)
+
+
+@contextmanager
+def on_one_thread(device: torch.device) -> Iterator[None]:
+    """Run each operation on one thread where the device is a CPU."""
+    n_threads = torch.get_num_threads()
+    if device.type == "cpu":
+        torch.set_num_threads(1)
+    try:
+        yield
     finally:
         torch.set_num_threads(n_threads)
-        sys.setswitchinterval(switch)
 
 
 class Workers(Generic[Item, Result]):

@@ -57,7 +57,10 @@ def lines(rng: random.Random) -> Iterator[str]:
 
 
 def train_toy() -> Toy:
-    """Return the toy, the same at every call."""
+    """Return the toy, the same at every call.
+
+    It is sparse early and trained for long, so that it knows its task whatever the rounding of the machine.
+    """
     torch.manual_seed(0)
     rng = random.Random(1)
     tokenizer = Tokenizer.train([line for _, line in zip(range(500), lines(rng), strict=False)], d_vocab=280)
@@ -65,7 +68,7 @@ def train_toy() -> Toy:
     batches = ToyBatches(tokenizer)
     budgets = sparse_budgets(model, SparsityConfig(l0_fraction=0.15))
     optimizer = torch.optim.AdamW(model.parameters(), lr=3e-2, weight_decay=0.01)
-    n_steps = 300
+    n_steps = 600
     for index in range(n_steps):
         tokens = batches.next_batch()
         model.loss(tokens[:, :-1], tokens[:, 1:]).backward()
@@ -73,6 +76,6 @@ def train_toy() -> Toy:
         optimizer.param_groups[0]["lr"] = 3e-2 * (1 - index / n_steps)
         optimizer.step()
         optimizer.zero_grad()
-        project_(model, budgets, density=max(0.0, 1 - 2 * index / n_steps))
+        project_(model, budgets, density=max(0.0, 1 - index / (0.3 * n_steps)))
     model.eval().requires_grad_(False)
     return Toy(model, tokenizer, measure_means(model, batches, n_tokens=20_000))

@@ -10,7 +10,7 @@ The controls of the card go the very same way with nonsense for a task, or with 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import nullcontext
 from copy import copy
 from functools import cached_property
@@ -36,7 +36,7 @@ from sparse_circuits.circuits.nodes import channels_of
 from sparse_circuits.circuits.norms import FrozenNorms, Norms
 from sparse_circuits.circuits.partial import draw_parts, partial_taps
 from sparse_circuits.circuits.sampler import TaskPairs
-from sparse_circuits.circuits.side_by_side import Workers
+from sparse_circuits.circuits.side_by_side import Workers, on_one_thread
 from sparse_circuits.circuits.subgraph import Subgraph, subgraph_taps
 from sparse_circuits.model import Transformer
 from sparse_circuits.model.taps import Taps
@@ -55,10 +55,12 @@ class Found(NamedTuple):
     """Top-ranked nodes that reached the target, before edges and clean-up."""
 
 
-def learn_side_by_side(searches: Sequence[Search]) -> None:
-    """Learn the node masks of several searches at once: alone, none of them keeps two cores busy."""
-    learned = Workers(lambda place: searches[place].node_mask.tolist(), device=searches[0].device)
-    for search, mask in zip(searches, learned(range(len(searches))), strict=True):
+def learn_side_by_side(searches: Iterable[Search]) -> None:
+    """Learn the node masks that are not learned yet, all at once: alone, none of them keeps two cores busy."""
+    if not (some := [search for search in searches if search._node_mask is None]):
+        return
+    learned = Workers(lambda place: some[place].node_mask.tolist(), device=some[0].device)
+    for search, mask in zip(some, learned(range(len(some))), strict=True):
         search.node_mask = torch.tensor(mask, device=search.device)
 
 
@@ -231,16 +233,17 @@ class Search:
         return FrozenNorms(self.model, self.pairs.validation)
 
     def _learn(self, units: Units, *, n_steps: int, tie: Tensor | None = None) -> Tensor:
-        return learn_mask(
-            self.model,
-            self.pairs.train,
-            units,
-            config=self.config,
-            n_steps=n_steps,
-            tie=tie,
-            seed=self.seed,
-            autocast=self.autocast,
-        )
+        with on_one_thread(self.device):
+            return learn_mask(
+                self.model,
+                self.pairs.train,
+                units,
+                config=self.config,
+                n_steps=n_steps,
+                tie=tie,
+                seed=self.seed,
+                autocast=self.autocast,
+            )
 
     def _discretise(self, rank: Tensor, margins: Margins, *, start: int, n_below: int) -> Discrete | None:
         bounds = {"target_loss": self.target_loss, "max_scale": self.max_scale}

@@ -4,15 +4,15 @@ The paper runs 32 rounds of 8 parallel runs with CARBS; we let Optuna's TPE choo
 learned with a quarter of the steps, then with half, then with all, each time anew with its own schedule, and after each of the
 first two only a third of the trials goes on (successive halving). What is minimised is the number of edges among the fewest
 top-ranked nodes that reach the target; a trial that did not go on counts with what it had come to. The first trial is the
-paper's centres, the second the configuration as it came. Trials live in one sqlite file: a killed tuning goes on where it
-stopped. Its workers share the file; two tunings must not.
+paper's centres, the second the configuration as it came. Trials are drawn and learned two at a time. They live in one sqlite
+file: a killed tuning goes on where it stopped. Its workers share the file; two tunings must not.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
 from enum import Enum
@@ -27,6 +27,7 @@ from sparse_circuits.circuits.discovery.masks import MaskConfig
 from sparse_circuits.circuits.discovery.search import Search
 from sparse_circuits.circuits.edges import circuit_edges
 from sparse_circuits.circuits.nodes import channels_of, count_nodes
+from sparse_circuits.circuits.side_by_side import Workers
 from sparse_circuits.errors import UserError, check_counts
 from sparse_circuits.model.store import model_hash
 from sparse_circuits.plain import to_plain
@@ -104,6 +105,8 @@ RANGES = {
     "heaviside_temp": (1e-1, 1e1),
 }
 """Searched on a logarithmic scale."""
+N_AT_ONCE = 2
+"""Trials side by side, on however many cores, so that what is found does not depend on the machine."""
 
 
 @dataclass(frozen=True)
@@ -165,15 +168,38 @@ def _work_apart(search: Search, n_trials: int, storage: Path) -> None:
 
 def _work(search: Search, n_trials: int, storage: Path | None) -> Study:
     """Run trials until so many are finished in all, by whomever."""
+    from optuna.distributions import FloatDistribution
     from optuna.samplers import TPESampler
     from optuna.trial import TrialState
 
     study = _open(search, storage)
-    while len(study.get_trials(states=(TrialState.COMPLETE, TrialState.PRUNED))) < n_trials:
-        # A sampler that forgets nothing when the process is killed: what it draws depends on the trial's number alone.
-        study.sampler = TPESampler(seed=search.seed + len(study.trials))
-        study.optimize(lambda trial: n_edges(search, trial), n_trials=1)
+    ranges = {name: FloatDistribution(*bounds, log=True) for name, bounds in RANGES.items()}
+    measure = Workers(lambda asked: n_edges(search, *asked), device=search.device)
+    while (n_left := n_trials - len(study.get_trials(states=(TrialState.COMPLETE, TrialState.PRUNED)))) > 0:
+        trials = []
+        for _ in range(min(n_left, N_AT_ONCE)):
+            # A sampler that forgets nothing when the process is killed: what it draws depends on the trial's number alone.
+            study.sampler = TPESampler(seed=search.seed + len(study.trials))
+            trials.append(study.ask(ranges))
+        _climb(study, trials, measure)
     return study
+
+
+def _climb(study: Study, trials: list[Trial], measure: Callable[[list[tuple[dict[str, float], float]]], Iterator[int]]) -> None:
+    """Let trials climb the rungs side by side, each until a lower one says that others do better."""
+    from optuna.trial import TrialState
+
+    for rung, share in enumerate(SHARES, start=1):
+        climbing = []
+        for trial, edges in zip(trials, list(measure([(trial.params, share) for trial in trials])), strict=True):
+            trial.report(edges, rung)
+            if share == 1:
+                study.tell(trial, edges)
+            elif trial.should_prune():
+                study.tell(trial, state=TrialState.PRUNED)
+            else:
+                climbing.append(trial)
+        trials = climbing
 
 
 def _open(search: Search, storage: Path | None) -> Study:
@@ -209,21 +235,12 @@ def _name(search: Search) -> str:
     return hashlib.sha256(json.dumps(said).encode()).hexdigest()[:16]
 
 
-def n_edges(search: Search, trial: Trial) -> float:
-    """Return the edges among the nodes that a trial's masks need to reach the target; where none do, all the model's.
+def n_edges(search: Search, parameters: dict[str, float], share: float) -> int:
+    """Return the edges among the nodes that masks learned in this share of the steps need to reach the target.
 
-    Raises:
-        TrialPruned: a lower rung says that others do better.
+    Where none do, all the model's.
     """
-    from optuna import TrialPruned
-
-    parameters = {name: trial.suggest_float(name, *bounds, log=True) for name, bounds in RANGES.items()}
-    for rung, share in enumerate(SHARES, start=1):
-        n_steps = max(1, round(share * search.config.n_steps))
-        nodes = search.with_masks(replace(mask_config(search.config, parameters), n_steps=n_steps)).nodes()
-        kept = torch.ones(count_nodes(search.model.config), dtype=torch.bool) if nodes is None else nodes.kept
-        edges = len(circuit_edges(search.model, channels_of(kept, search.model.config)))
-        trial.report(edges, rung)
-        if share < 1 and trial.should_prune():
-            raise TrialPruned
-    return float(edges)
+    n_steps = max(1, round(share * search.config.n_steps))
+    nodes = search.with_masks(replace(mask_config(search.config, parameters), n_steps=n_steps)).nodes()
+    kept = torch.ones(count_nodes(search.model.config), dtype=torch.bool) if nodes is None else nodes.kept
+    return len(circuit_edges(search.model, channels_of(kept, search.model.config)))

@@ -1,10 +1,12 @@
 """Tuning: the paper's centres first, the best first out, nothing lost when killed, losers stopped early."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from multiprocessing import get_context
 from pathlib import Path
 
 import optuna
 import pytest
+import torch
 from optuna.trial import TrialState
 
 from sparse_circuits.circuits import Budget, TuneConfig
@@ -19,22 +21,38 @@ from tests.circuits.toy import EXTRACT, TASK, Toy
 STANDARD = TuneConfig(budget=Budget.standard)
 
 
+@pytest.fixture(autouse=True)
+def in_this_process() -> Iterator[None]:
+    """On one thread no process is forked, so that a test sees what trials do."""
+    n_threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(n_threads)
+
+
 @pytest.fixture
 def search(toy: Toy) -> Search:
     return prepare_search(toy.model, TASK, toy.tokenizer, toy.means, config=EXTRACT)
 
 
 @pytest.fixture
-def quick_trials(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, float]]:
-    """Trials without mask learning: the smaller the learning rate, the fewer the edges."""
-    seen: list[dict[str, float]] = []
+def seen(monkeypatch: pytest.MonkeyPatch) -> list[tuple[dict[str, float], float]]:
+    """Trials without mask learning, and how far each was asked to go: the smaller the learning rate, the fewer the edges."""
+    seen: list[tuple[dict[str, float], float]] = []
 
-    def objective(search: Search, trial: optuna.Trial) -> float:
-        seen.append({name: trial.suggest_float(name, *bounds, log=True) for name, bounds in RANGES.items()})
-        return 1e4 * seen[-1]["lr"]
+    def measure(search: Search, parameters: dict[str, float], share: float) -> int:
+        seen.append((parameters, share))
+        return round(1e6 * parameters["lr"])
 
-    monkeypatch.setattr(tune, "n_edges", objective)
+    monkeypatch.setattr(tune, "n_edges", measure)
     return seen
+
+
+def begun(seen: list[tuple[dict[str, float], float]]) -> list[dict[str, float]]:
+    return [parameters for parameters, share in seen if share == SHARES[0]]
+
+
+N_TRIALS = tune.EFFORT[Budget.standard].n_trials
 
 
 def test_the_quick_budget_is_the_configuration_as_it_is(search: Search) -> None:
@@ -42,22 +60,31 @@ def test_the_quick_budget_is_the_configuration_as_it_is(search: Search) -> None:
 
 
 def test_begins_with_the_papers_centres_and_ends_with_the_best_first(
-    search: Search, quick_trials: list[dict[str, float]]
+    search: Search, seen: list[tuple[dict[str, float], float]]
 ) -> None:
     found = list(candidates(search, STANDARD))
-    assert len(quick_trials) == tune.EFFORT[Budget.standard].n_trials
-    assert quick_trials[0] == CENTRES
-    assert quick_trials[1]["lr"] == search.config.lr and quick_trials[1]["k_coef"] == search.config.k_coef
-    best = sorted(trial["lr"] for trial in quick_trials)[: STANDARD.n_finalists]
+    trials = begun(seen)
+    assert len(trials) == N_TRIALS and trials[0] == CENTRES
+    assert trials[1]["lr"] == search.config.lr and trials[1]["k_coef"] == search.config.k_coef
+    best = sorted(trial["lr"] for trial in trials)[: STANDARD.n_finalists]
     assert [config.lr for config in found] == [lr for lr in best if lr <= tune.IN_REACH * best[0]]
     assert all(config.objective is search.config.objective and config.n_steps == search.config.n_steps for config in found)
 
 
+def test_a_third_climbs_and_what_is_far_behind_stays(search: Search, seen: list[tuple[dict[str, float], float]]) -> None:
+    list(candidates(search, STANDARD))
+    climbed = [sum(1 for _, reached in seen if reached == share) for share in SHARES]
+    assert climbed[0] == N_TRIALS > climbed[1] >= climbed[2] >= 1
+    best = min(trial["lr"] for trial in begun(seen))
+    assert any(parameters["lr"] == best and share == 1 for parameters, share in seen)
+
+
 def test_what_needs_far_more_edges_than_the_best_is_no_finalist(search: Search, monkeypatch: pytest.MonkeyPatch) -> None:
-    def by_number(search: Search, trial: optuna.Trial) -> float:
-        for name, bounds in RANGES.items():
-            trial.suggest_float(name, *bounds, log=True)
-        return [30.0, 10.0, 20.0, 21.0][min(trial.number, 3)]
+    others = iter(range(21, 100))
+    sizes: dict[float, int] = {CENTRES["lr"]: 30, search.config.lr: 10}
+
+    def by_number(search: Search, parameters: dict[str, float], share: float) -> int:
+        return sizes.setdefault(parameters["lr"], 20 if 20 not in sizes.values() else next(others))
 
     monkeypatch.setattr(tune, "n_edges", by_number)
     found = list(candidates(search, STANDARD))
@@ -73,31 +100,36 @@ def test_every_hyper_parameter_reaches_the_masks() -> None:
 
 
 def test_a_killed_tuning_goes_on_with_what_it_was_at(
-    search: Search, quick_trials: list[dict[str, float]], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    search: Search, seen: list[tuple[dict[str, float], float]], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     path, whole = tmp_path / "new" / "trials.sqlite", tune.n_edges
+    list(candidates(search, STANDARD))
+    undisturbed = begun(seen)
+    seen.clear()
 
-    def dies_at_the_fourth(search: Search, trial: optuna.Trial) -> float:
-        if trial.number == 3:
-            trial.suggest_float("lr", *RANGES["lr"], log=True)
+    def dies_at_the_fourth(search: Search, parameters: dict[str, float], share: float) -> int:
+        if len(begun(seen)) == 3:
             raise SystemExit  # as hard as a signal: Optuna records nothing
-        return whole(search, trial)
+        return whole(search, parameters, share)
 
     monkeypatch.setattr(tune, "n_edges", dies_at_the_fourth)
     with pytest.raises(SystemExit):
         list(candidates(search, STANDARD, storage=path))
     monkeypatch.setattr(tune, "n_edges", whole)
+    seen.clear()
     first = list(candidates(search, STANDARD, storage=path))
-    assert len(quick_trials) == tune.EFFORT[Budget.standard].n_trials
-    assert list(candidates(search, STANDARD, storage=path)) == first
-    assert len(quick_trials) == tune.EFFORT[Budget.standard].n_trials
+    assert begun(seen)[:2] == undisturbed[2:4] and len(begun(seen)) == N_TRIALS - 2
+    seen.clear()
+    assert list(candidates(search, STANDARD, storage=path)) == first and not seen
 
 
-def test_another_search_has_trials_of_its_own(search: Search, quick_trials: list[dict[str, float]], tmp_path: Path) -> None:
+def test_another_search_has_trials_of_its_own(
+    search: Search, seen: list[tuple[dict[str, float], float]], tmp_path: Path
+) -> None:
     path = tmp_path / "trials.sqlite"
     list(candidates(search, STANDARD, storage=path))
     list(candidates(search.with_masks(MaskConfig(n_steps=7)), STANDARD, storage=path))
-    assert len(quick_trials) == 2 * tune.EFFORT[Budget.standard].n_trials
+    assert len(begun(seen)) == 2 * N_TRIALS
 
 
 def test_workers_need_a_file_and_counts_are_positive(search: Search) -> None:
@@ -107,26 +139,7 @@ def test_workers_need_a_file_and_counts_are_positive(search: Search) -> None:
         TuneConfig(n_workers=0)
 
 
-class FakeTrial:
-    """Reports to a list, and is pruned when told."""
-
-    def __init__(self, is_bad: bool) -> None:
-        self.is_bad, self.reports = is_bad, []
-
-    def suggest_float(self, name: str, low: float, high: float, *, log: bool) -> float:
-        return CENTRES[name]
-
-    def report(self, value: float, step: int) -> None:
-        self.reports.append((step, value))
-
-    def should_prune(self) -> bool:
-        return self.is_bad
-
-
-@pytest.mark.parametrize("is_bad", [True, False])
-def test_a_trial_learns_with_more_and_more_steps_unless_it_is_stopped(
-    search: Search, is_bad: bool, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_trial_learns_with_its_share_of_the_steps(search: Search, monkeypatch: pytest.MonkeyPatch) -> None:
     steps: list[int] = []
     learn: Callable[[Search], object] = Search.nodes
 
@@ -135,26 +148,39 @@ def test_a_trial_learns_with_more_and_more_steps_unless_it_is_stopped(
         return learn(self)
 
     monkeypatch.setattr(Search, "nodes", nodes)
-    short, trial = search.with_masks(MaskConfig(n_steps=8, n_pairs=4)), FakeTrial(is_bad)
-    if is_bad:
-        with pytest.raises(optuna.TrialPruned):
-            n_edges(short, trial)
-        assert steps == [2]
-    else:
-        assert n_edges(short, trial) == trial.reports[-1][1] > 0
-        assert steps == [round(share * 8) for share in SHARES]
+    short = search.with_masks(MaskConfig(n_steps=8, n_pairs=4))
+    assert all(n_edges(short, CENTRES, share) > 0 for share in SHARES)
+    assert steps == [round(share * 8) for share in SHARES]
 
 
-def test_pruned_trials_count_as_finished(search: Search, monkeypatch: pytest.MonkeyPatch) -> None:
-    states: list[TrialState] = []
+def test_trials_run_at_the_same_time_and_come_to_what_one_after_the_other_would(
+    search: Search, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """None passes before another has come."""
+    both = get_context("fork").Barrier(2, timeout=60)
+    monkeypatch.setattr(tune, "SHARES", (1.0,))  # every trial goes as far as its neighbour
 
-    def objective(search: Search, trial: optuna.Trial) -> float:
-        states.append(TrialState.RUNNING)
-        if trial.number % 2:
-            raise optuna.TrialPruned
-        return trial.suggest_float("lr", *RANGES["lr"], log=True)
+    def measure(search: Search, parameters: dict[str, float], share: float) -> int:
+        return round(1e6 * parameters["lr"])
 
-    monkeypatch.setattr(tune, "n_edges", objective)
-    monkeypatch.setattr(tune, "mask_config", lambda config, parameters: config)
-    list(candidates(search, STANDARD))
-    assert len(states) == tune.EFFORT[Budget.standard].n_trials
+    def together(search: Search, parameters: dict[str, float], share: float) -> int:
+        both.wait()
+        return measure(search, parameters, share)
+
+    monkeypatch.setattr(tune, "n_edges", measure)
+    one_by_one = list(candidates(search, STANDARD))
+    monkeypatch.setattr(tune, "n_edges", together)
+    torch.set_num_threads(2)
+    assert list(candidates(search, STANDARD)) == one_by_one
+
+
+def test_pruned_trials_count_as_finished_with_what_they_had_come_to(
+    search: Search, seen: list[tuple[dict[str, float], float]], tmp_path: Path
+) -> None:
+    path = tmp_path / "trials.sqlite"
+    list(candidates(search, STANDARD, storage=path))
+    (summary,) = optuna.get_all_study_summaries(f"sqlite:///{path}")
+    trials = optuna.load_study(study_name=summary.study_name, storage=f"sqlite:///{path}").trials
+    states = {state: [trial for trial in trials if trial.state is state] for state in (TrialState.COMPLETE, TrialState.PRUNED)}
+    assert len(trials) == N_TRIALS == sum(map(len, states.values())) and all(states.values())
+    assert all(trial.value == round(1e6 * trial.params["lr"]) for trial in trials)
