@@ -8,6 +8,7 @@ import torch
 
 from sparse_circuits.circuits import Ablation, MaskConfig, Objective
 from sparse_circuits.circuits.ablate import ablation_taps
+from sparse_circuits.circuits.discovery import search as search_module
 from sparse_circuits.circuits.discovery.discretise import Discrete
 from sparse_circuits.circuits.discovery.search import Found, Search, learn_side_by_side
 from sparse_circuits.circuits.edges import Edge, circuit_edges
@@ -194,3 +195,19 @@ def test_searches_learn_at_the_same_time_and_what_each_would_by_itself(monkeypat
         torch.set_num_threads(n_threads)
     for search in pair:
         torch.testing.assert_close(search.node_mask, learn(search), rtol=1e-5, atol=1e-5)
+
+
+def test_masks_are_learned_on_one_thread_and_once(monkeypatch: pytest.MonkeyPatch, n_threads: int) -> None:
+    """A second thread is no help, and waits wherever another program is on its core."""
+    seen, learn = [], search_module.learn_mask
+
+    def learn_mask(*arguments: object, **options: object) -> torch.Tensor:
+        seen.append(torch.get_num_threads())
+        return learn(*arguments, **options)
+
+    monkeypatch.setattr(search_module, "learn_mask", learn_mask)
+    search = searches(n_steps=2, n_edge_steps=2)
+    search.run()
+    assert seen == [1, 1] and torch.get_num_threads() == n_threads
+    learn_side_by_side([search])
+    assert seen == [1, 1]
