@@ -94,12 +94,14 @@ def test_attribution_is_what_a_small_step_to_the_mean_costs(circuit: Circuit, ba
 
         return right_margins(answer_margins(model, batch, taps=chain(taps, {site: nudge}))).mean().item()
 
+    sites = ("0.attn.act_in", "0.attn.k", "0.attn.v", "0.attn.resid_delta", "final_resid")
     left = channels_of(kept & mark(circuit.nodes, CONFIG), CONFIG)
-    for site in ("0.attn.act_in", "0.attn.k", "0.attn.v", "0.attn.resid_delta", "final_resid"):
-        for channel in left.get(site, [])[-2:]:
-            # A larger step can change which channels AbsTopK keeps.
-            slope = (margin(site, channel, -1e-6) - margin(site, channel, 1e-6)) / 2e-6
-            assert found[site][channel].item() == pytest.approx(slope, rel=1e-5, abs=1e-7), (site, channel)
+    some = [(site, channel) for site in sites for channel in left.get(site, [])[-2:]]
+    assert {site for site, _ in some} >= set(sites) - {"0.attn.v"}  # its only node may be the one that is ablated
+    for site, channel in some:
+        # A larger step can change which channels AbsTopK keeps.
+        slope = (margin(site, channel, -1e-6) - margin(site, channel, 1e-6)) / 2e-6
+        assert found[site][channel].item() == pytest.approx(slope, rel=1e-5, abs=1e-7), (site, channel)
     assert max(each.abs().max().item() for each in found.values()) > 1
     assert all(weight.grad is None for weight in model.parameters())
 
