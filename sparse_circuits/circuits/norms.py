@@ -6,16 +6,20 @@ Otherwise what is ablated can rescale what is kept: one of the routes by which a
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import nullcontext
+from copy import copy
 from enum import Enum
 
 import torch
 from jaxtyping import Int
 from torch import Tensor
 
-from sparse_circuits.circuits.margin import TapsOf, chunks, record_chunk, rows_in_order
+from sparse_circuits.circuits.margin import Chunk, TapsOf, chunks, record_chunk, rows_in_order
+from sparse_circuits.circuits.side_by_side import side_by_side
 from sparse_circuits.model import Transformer
 from sparse_circuits.model.sites import rms_sites
 from sparse_circuits.model.taps import Taps
+from sparse_circuits.run import Autocast
 from sparse_circuits.tasks import PairBatch
 
 
@@ -36,13 +40,24 @@ class FrozenNorms:
     Args:
         model: the unpruned model.
         batch: whose prompts it runs on.
+        autocast: makes the context of that run.
     """
 
-    @torch.no_grad()
-    def __init__(self, model: Transformer, batch: PairBatch) -> None:
+    def __init__(self, model: Transformer, batch: PairBatch, *, autocast: Autocast = nullcontext) -> None:
         parts, sites = list(chunks(batch)), rms_sites(model.config)
-        recorded = [record_chunk(model, chunk, sites, at_ends=True) for chunk in parts]
-        self._rms = {site: rows_in_order(parts, [values[site] for values in recorded]) for site in sites}
+
+        def recorded(chunk: Chunk) -> dict[str, Tensor]:
+            with autocast():
+                return record_chunk(model, chunk, sites, at_ends=True)
+
+        values = list(side_by_side(recorded, parts, device=batch.tokens.device))
+        self._rms = {site: rows_in_order(parts, [each[site] for each in values]) for site in sites}
+
+    def of(self, pairs: Int[Tensor, " n_pairs"]) -> FrozenNorms:
+        """Return those of some of the batch's pairs, which are then numbered in this order."""
+        some = copy(self)
+        some._rms = {site: every[pairs] for site, every in self._rms.items()}
+        return some
 
     def under(self, taps: Taps | TapsOf) -> TapsOf:
         """Return these taps, with every norm dividing as in the unpruned run."""

@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import torch
+from jaxtyping import Int
+from torch import Tensor
 
 from sparse_circuits.tasks import PairBatch
 
@@ -21,16 +23,16 @@ class TaskPairs(NamedTuple):
 
 
 class PairSampler:
-    """Random batches of a pool of pairs, each pair once an epoch."""
+    """Batches of a pool's pairs, by their numbers, in random order; each pair once an epoch."""
 
-    def __init__(self, pairs: PairBatch, *, n_pairs: int, seed: int) -> None:
-        self.pairs, self.n_pairs = pairs, min(n_pairs, pairs.n_pairs)
+    def __init__(self, n_in_pool: int, *, n_pairs: int, seed: int) -> None:
+        self.n_in_pool, self.n_pairs = n_in_pool, min(n_pairs, n_in_pool)
         self.generator = torch.Generator().manual_seed(seed)
         self.order = torch.empty(0, dtype=torch.int64)
 
-    def next_batch(self) -> PairBatch:
+    def next_batch(self) -> Int[Tensor, " n_pairs"]:
         """Return the next pairs."""
         if len(self.order) < self.n_pairs:
-            self.order = torch.randperm(self.pairs.n_pairs, generator=self.generator)
+            self.order = torch.randperm(self.n_in_pool, generator=self.generator)
         taken, self.order = self.order[: self.n_pairs], self.order[self.n_pairs :]
-        return self.pairs.select(taken.to(self.pairs.tokens.device))
+        return taken

@@ -85,3 +85,12 @@ def test_taps_may_differ_from_pair_to_pair(model: Transformer, batch: PairBatch,
     assert frozen(first).keys() == set(rms_sites(CONFIG))
     assert frozen(last).keys() == ablated.keys() | set(rms_sites(CONFIG))
     assert seen == [*first.tolist(), *last.tolist()]
+
+
+def test_of_some_pairs_are_those_of_a_run_of_these_alone(model: Transformer, batch: PairBatch, ablated: Taps) -> None:
+    numbers = torch.tensor([3, 0, batch.n_pairs - 1])
+    some = batch.select(numbers)
+    ours, theirs = (norms.under(ablated) for norms in (FrozenNorms(model, batch).of(numbers), FrozenNorms(model, some)))
+    torch.testing.assert_close(answer_margins(model, some, taps=ours), answer_margins(model, some, taps=theirs))
+    wrong = FrozenNorms(model, batch).of(numbers.flip(0)).under(ablated)
+    assert (answer_margins(model, some, taps=ours) - answer_margins(model, some, taps=wrong)).abs().max() > 1e-3

@@ -32,7 +32,7 @@ def bits(x: torch.Tensor) -> torch.Tensor:
 
 @pytest.mark.parametrize("backend", BACKENDS)
 @pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize(("width", "k"), [(1, 1), (7, 1), (7, 6), (128, 32), (513, 100)])
+@pytest.mark.parametrize(("width", "k"), [(1, 1), (7, 1), (7, 6), (128, 32), (144, 36), (144, 130), (513, 100)])
 def test_equals_the_stable_sort(backend: Backend, dtype: torch.dtype, width: int, k: int) -> None:
     x = hard_rows(width, dtype).requires_grad_()
     gradient = torch.randn(9, width).to(dtype)

@@ -43,6 +43,7 @@ def learn_mask(
     config: MaskConfig,
     n_steps: int,
     tie: Int[Tensor, " unit"] | None = None,
+    unpruned: FrozenNorms | None = None,
     seed: int = 0,
     autocast: Autocast = nullcontext,
 ) -> Float[Tensor, " unit"]:
@@ -55,6 +56,7 @@ def learn_mask(
         config: how to learn.
         n_steps: how long.
         tie: for every unit the number of its parameter; None: each its own.
+        unpruned: what norms divide by in the unpruned model, on all pairs of the pool; None: taken here, unless norms are free.
         seed: of the initial mask, of the order of the pairs, and of what steps remove.
         autocast: makes the context of the forward passes.
     """
@@ -62,19 +64,22 @@ def learn_mask(
     tie = torch.arange(units.n_units, device=device) if tie is None else tie
     generator = torch.Generator().manual_seed(seed)
 
-    def loss_of(taps: Taps, batch: PairBatch, *, is_frozen: bool) -> Float[Tensor, ""]:
+    if unpruned is None and config.norms is not Norms.free:
+        unpruned = FrozenNorms(model, pairs, autocast=autocast)
+
+    def loss_of(taps: Taps, numbers: Int[Tensor, " n_pairs"], *, is_frozen: bool) -> Float[Tensor, ""]:
         with autocast():
-            margin = answer_margins(model, batch, taps=FrozenNorms(model, batch).under(taps) if is_frozen else taps)
+            margin = answer_margins(model, pairs.select(numbers), taps=unpruned.of(numbers).under(taps) if is_frozen else taps)
         return task_losses(margin).mean()
 
-    def task_loss(mask: Float[Tensor, " unit"], batch: PairBatch) -> Float[Tensor, ""]:
+    def task_loss(mask: Float[Tensor, " unit"], numbers: Int[Tensor, " n_pairs"]) -> Float[Tensor, ""]:
         kept, is_frozen = mask.detach() > 0, _choose_norms(config.norms, generator)
-        loss = partial(loss_of, batch=batch, is_frozen=is_frozen)
+        loss = partial(loss_of, numbers=numbers.to(device), is_frozen=is_frozen)
         removed = choose_removed(config.objective, kept, lambda share: loss(units.shared(share)), generator=generator)
         return loss(units.masked(seen_mask(mask, removed)))
 
     step = MaskStep(initial_mask(int(tie.max()) + 1, config, seed=seed).to(device), task_loss, config, n_steps, tie)
-    fit(step, PairSampler(pairs, n_pairs=config.n_pairs, seed=seed), n_steps=n_steps)
+    fit(step, PairSampler(pairs.n_pairs, n_pairs=config.n_pairs, seed=seed), n_steps=n_steps)
     return step.mask.detach()[tie]
 
 

@@ -76,10 +76,10 @@ class Reruns:
         self.model, self.calibration, self.pieces = search.model, calibration, set(base.pieces())
         self.runs = search.runs(within=base)
         self.batch = search.pairs.validation
-        passed = [self._run_through(taps_of(base)) for taps_of in self.runs]
+        passed = [self._run_through(run.taps_of(base)) for run in self.runs]
         self.streams, self.sites = [run.streams for run in passed], list(passed[0].streams)
         losses = [task_losses(calibration(run.margins)) for run in passed]
-        self.hardest_first = sorted(range(len(losses)), key=lambda run: -losses[run].sum())
+        self.hardest_first = sorted(range(len(losses)), key=lambda run: -losses[run].sum() / self.runs[run].cost)
         self.chunks = [list(chunks(self.batch, self._pairs_hardest_first(each))) for each in losses]
         self.of_parts = [
             tuple(self._share(of_prompts.unflatten(0, (2, -1))[:, chunk.numbers]) for chunk in some)
@@ -88,7 +88,7 @@ class Reruns:
 
     def __call__(self, trial: Trial) -> tuple[float, ...]:
         """Run the trial until it is settled and return what the parts that have run come to."""
-        site, taps = self._first_difference(trial.subgraph), self.runs[trial.run](trial.subgraph)
+        site, taps = self._first_difference(trial.subgraph), self.runs[trial.run].taps_of(trial.subgraph)
         while not trial.is_settled:
             chunk = self.chunks[trial.run][len(trial.of_parts)]
             start = Start(site, self.streams[trial.run][site][chunk.numbers, : chunk.rows.tokens.shape[1]])
@@ -123,8 +123,8 @@ class Reruns:
 class Nearby:
     """Judges subgraphs that differ in a few pieces from one that has run.
 
-    No loss of a prompt is below 0, so that some prompts of one run can prove that it misses the target: the run that is closest
-    to missing comes first, in every run the pairs of most loss for their length, and what the proof does not need is spared.
+    No loss of a prompt is below 0, so that some prompts of one run can prove that it misses the target: the run of most loss for
+    its cost comes first, in every run the pairs of most loss for their length, and what the proof does not need is spared.
     Without proof it is enough that a run misses the target if the other pairs lose what they lost before; a proof goes on from
     there.
     """
@@ -142,7 +142,7 @@ class Nearby:
         """
         target, (worst, *others) = self.search.target_loss, self.runs
         windows, ahead = tee(windows)
-        # Most miss the target in the run that is closest to missing; of the others only the first is of use.
+        # Most miss the target in the run that comes first; of the others only the first is of use.
         in_worst = self._settle(self._trial(subgraph, worst, proven=proven) for window in ahead for subgraph in window)
         for window in windows:
             first = list(islice(in_worst, len(window)))

@@ -41,6 +41,7 @@ from sparse_circuits.circuits.subgraph import Subgraph, subgraph_taps
 from sparse_circuits.model import Transformer
 from sparse_circuits.model.taps import Taps
 from sparse_circuits.run import Autocast
+from sparse_circuits.tasks import Split
 from sparse_circuits.tasks.calibrate import Calibration
 
 
@@ -55,10 +56,24 @@ class Found(NamedTuple):
     """Top-ranked nodes that reached the target, before edges and clean-up."""
 
 
+IN_PARTS_COST = 2.0
+"""A run that leaves parts of the outside in place computes all of the model, one of a circuit alone what its nodes read."""
+
+
+class Run(NamedTuple):
+    """One of the runs in which a part of the model has to reach the target."""
+
+    taps_of: Callable[[Subgraph], Taps | TapsOf]
+    cost: float
+    """Of its time, in runs of a circuit alone."""
+
+
 def learn_side_by_side(searches: Iterable[Search]) -> None:
     """Learn the node masks that are not learned yet, all at once: alone, none of them keeps two cores busy."""
     if not (some := [search for search in searches if search._node_mask is None]):
         return
+    for search in some:
+        search.run_unpruned()
     learned = Workers(lambda place: some[place].node_mask.tolist(), device=some[0].device)
     for search, mask in zip(some, learned(range(len(some))), strict=True):
         search.node_mask = torch.tensor(mask, device=search.device)
@@ -96,6 +111,7 @@ class Search:
         self.target_loss, self.max_scale = target_loss, max_scale
         self.autocast = autocast
         self._node_mask: Float[Tensor, " node"] | None = None
+        self._unpruned: dict[Split, FrozenNorms] = {}
 
     @property
     def learning_stand_in(self) -> StandIn:
@@ -104,7 +120,9 @@ class Search:
 
     def with_masks(self, config: MaskConfig) -> Search:
         """Return the same search with masks learned in another way."""
-        return self._like(self.model, self.pairs, self.means, config, seed=self.seed)
+        search = self._like(self.model, self.pairs, self.means, config, seed=self.seed)
+        search._unpruned = self._unpruned
+        return search
 
     def aiming(self, target_loss: float) -> Search:
         """Return the same search with another target; what it has learned of the nodes stays learned."""
@@ -201,11 +219,11 @@ class Search:
     @torch.no_grad()
     def margins(self, subgraph: Subgraph) -> Iterator[Float[Tensor, " n_prompts"]]:
         """Yield what a part of the model says on validation pairs in each run in which it has to reach the target."""
-        for taps_of in self.runs():
-            yield answer_margins(self.model, self.pairs.validation, taps=taps_of(subgraph))
+        for run in self.runs():
+            yield answer_margins(self.model, self.pairs.validation, taps=run.taps_of(subgraph))
 
-    def runs(self, *, within: Subgraph | None = None) -> list[Callable[[Subgraph], Taps | TapsOf]]:
-        """Return what makes the taps of each run in which a subgraph has to reach the target.
+    def runs(self, *, within: Subgraph | None = None) -> list[Run]:
+        """Return the runs in which a subgraph has to reach the target.
 
         Args:
             within: all of these nodes are some of this one's, whose weights are then listed once for all; None: of any.
@@ -219,18 +237,25 @@ class Search:
             return partial_taps(self.model, subgraph, self.means, self.parts, among=among)
 
         def frozen(run: Callable[[Subgraph], Taps | TapsOf]) -> Callable[[Subgraph], TapsOf]:
-            return lambda subgraph: self._frozen.under(run(subgraph))
+            return lambda subgraph: self._frozen(Split.validation).under(run(subgraph))
 
-        found = [] if self.config.norms is Norms.free else [frozen(alone)]
+        found = [] if self.config.norms is Norms.free else [Run(frozen(alone), cost=1)]
         if self.config.norms is not Norms.frozen:
-            found.append(alone)
+            found.append(Run(alone, cost=1))
         if self.config.objective is not Objective.full:
-            found.append(frozen(in_parts) if self.config.norms is Norms.frozen else in_parts)
+            found.append(Run(frozen(in_parts) if self.config.norms is Norms.frozen else in_parts, cost=IN_PARTS_COST))
         return found
 
-    @cached_property
-    def _frozen(self) -> FrozenNorms:
-        return FrozenNorms(self.model, self.pairs.validation)
+    def run_unpruned(self) -> None:
+        """Run the unpruned model on the train pairs now, for all that learns masks on these, in processes of its own too."""
+        if self.config.norms is not Norms.free:
+            self._frozen(Split.train)
+
+    def _frozen(self, split: Split) -> FrozenNorms:
+        if split not in self._unpruned:
+            pairs, autocast = getattr(self.pairs, split.name), self.autocast if split is Split.train else nullcontext
+            self._unpruned[split] = FrozenNorms(self.model, pairs, autocast=autocast)
+        return self._unpruned[split]
 
     def _learn(self, units: Units, *, n_steps: int, tie: Tensor | None = None) -> Tensor:
         with on_one_thread(self.device):
@@ -241,6 +266,7 @@ class Search:
                 config=self.config,
                 n_steps=n_steps,
                 tie=tie,
+                unpruned=None if self.config.norms is Norms.free else self._frozen(Split.train),
                 seed=self.seed,
                 autocast=self.autocast,
             )

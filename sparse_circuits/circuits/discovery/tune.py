@@ -174,6 +174,7 @@ def _work(search: Search, n_trials: int, storage: Path | None) -> Study:
 
     study = _open(search, storage)
     ranges = {name: FloatDistribution(*bounds, log=True) for name, bounds in RANGES.items()}
+    search.run_unpruned()
     measure = Workers(lambda asked: n_edges(search, *asked), device=search.device)
     while (n_left := n_trials - len(study.get_trials(states=(TrialState.COMPLETE, TrialState.PRUNED)))) > 0:
         trials = []

@@ -99,8 +99,8 @@ def binarise(
     whole = _loss(circuit, batch, {})
     rises = {node: loss - whole for node, loss in _losses_alone(circuit, batch, switches)}
     if n_steps:
-        step = SwitchStep(circuit, switches, n_steps=n_steps, lr=lr)
-        fit(step, PairSampler(train, n_pairs=n_pairs, seed=seed), n_steps=n_steps)
+        step = SwitchStep(circuit, switches, train, n_steps=n_steps, lr=lr)
+        fit(step, PairSampler(train.n_pairs, n_pairs=n_pairs, seed=seed), n_steps=n_steps)
         switches = step.switches()
     return Binarised({t: _loss(circuit, batch, switch_taps(switches, t=t)) for t in schedule}, rises, switches)
 
@@ -154,17 +154,18 @@ def switch_taps(switches: Mapping[str, Switches], *, t: float) -> Taps:
 class SwitchStep:
     """The step that `fit` takes when it trains levels; t falls as (1 - progress)^5."""
 
-    def __init__(self, circuit: Circuit, fitted: Mapping[str, Switches], *, n_steps: int, lr: float) -> None:
-        self.circuit, self.fitted, self.n_steps = circuit, fitted, n_steps
+    def __init__(self, circuit: Circuit, fitted: Mapping[str, Switches], train: PairBatch, *, n_steps: int, lr: float) -> None:
+        self.circuit, self.fitted, self.train, self.n_steps = circuit, fitted, train, n_steps
         # How far each level has moved, in gaps between the node's two: one learning rate for all nodes.
         self.moved = {
             site: torch.zeros(2, len(switch.low), device=switch.low.device).requires_grad_() for site, switch in fitted.items()
         }
         self.optimizer = torch.optim.AdamW(self.moved.values(), lr=lr, weight_decay=0.0)
 
-    def __call__(self, batch: PairBatch, *, index: int) -> Metrics:
-        """Take one step and return t and the batch's task loss."""
+    def __call__(self, numbers: Int[Tensor, " n_pairs"], *, index: int) -> Metrics:
+        """Take one step and return t and the task loss of these train pairs."""
         t = (1 - index / self.n_steps) ** 5
+        batch = self.train.select(numbers.to(self.train.last.device))
         loss = _task_loss(self.circuit, batch, switch_taps(self._moved_switches(), t=t))
         # A node may be needed only beside nodes outside the circuit: alone, nothing reads it.
         gradients = torch.autograd.grad(loss, list(self.moved.values()), materialize_grads=True)

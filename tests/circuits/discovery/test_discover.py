@@ -5,14 +5,13 @@ import torch
 from torch import Tensor
 
 from sparse_circuits.circuits import MaskConfig, Objective
-from sparse_circuits.circuits.discovery import discover
 from sparse_circuits.circuits.discovery.discover import MaskStep, initial_mask, learn_mask, schedule
 from sparse_circuits.circuits.discovery.units import Units, edge_units, node_units, tied_qk
 from sparse_circuits.circuits.edges import Edge
 from sparse_circuits.circuits.nodes import by_site
 from sparse_circuits.circuits.norms import FrozenNorms, Norms
 from sparse_circuits.circuits.subgraph import Subgraph
-from sparse_circuits.model import Node, Transformer
+from sparse_circuits.model import Node
 from sparse_circuits.model.taps import Taps
 from sparse_circuits.tasks import PairBatch, Scoring
 from tests.circuits.planted import CONFIG, planted_means, planted_model, planted_pairs
@@ -115,17 +114,18 @@ def test_a_step_sees_units_that_it_does_not_remove_as_on() -> None:
 def test_steps_freeze_norms_always_never_or_now_and_then(
     norms: Norms, least: int, most: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    frozen: list[PairBatch] = []
+    model, config, pairs = planted_model(), MaskConfig(norms=norms, n_pairs=4), planted_pairs(8)
+    unpruned, frozen = FrozenNorms(model, pairs), []
 
-    class Counted(FrozenNorms):
-        def __init__(self, model: Transformer, batch: PairBatch) -> None:
-            frozen.append(batch)
-            super().__init__(model, batch)
+    def of(numbers: Tensor) -> FrozenNorms:
+        frozen.append(numbers.tolist())
+        return FrozenNorms.of(unpruned, numbers)
 
-    monkeypatch.setattr(discover, "FrozenNorms", Counted)
-    model, config = planted_model(), MaskConfig(norms=norms, n_pairs=4)
-    learn_mask(model, planted_pairs(8), node_units(model, planted_means(model), config), config=config, n_steps=20)
-    assert least <= len(frozen) <= most and all(batch.n_pairs == 4 for batch in frozen)
+    monkeypatch.setattr(unpruned, "of", of)
+    units = node_units(model, planted_means(model), config)
+    learn_mask(model, pairs, units, config=config, n_steps=20, unpruned=unpruned)
+    assert least <= len(frozen) <= most and all(len(set(numbers)) == 4 for numbers in frozen)
+    assert norms is Norms.free or set(sum(frozen, [])) == set(range(8))
 
 
 def test_tied_nodes_have_equal_masks() -> None:

@@ -138,13 +138,13 @@ def test_t_falls_as_the_fifth_power_and_the_first_step_moves_levels_by_lr_gaps(
     circuit: Circuit, pairs: tuple[PairBatch, PairBatch]
 ) -> None:
     train, _ = pairs
-    fitted = fit_switches(circuit, train)
-    step = SwitchStep(circuit, fitted, n_steps=4, lr=0.05)
-    metrics = [step(train, index=index) for index in range(4)]
+    fitted, every = fit_switches(circuit, train), torch.arange(train.n_pairs)
+    step = SwitchStep(circuit, fitted, train, n_steps=4, lr=0.05)
+    metrics = [step(every, index=index) for index in range(4)]
     assert [each["t"] for each in metrics] == [1.0, 0.75**5, 0.5**5, 0.25**5]
     assert metrics[0]["loss"].item() == pytest.approx(score(circuit.margins(train)).loss, abs=1e-6)
-    again = SwitchStep(circuit, fitted, n_steps=4, lr=0.05)
-    again(train, index=1)
+    again = SwitchStep(circuit, fitted, train, n_steps=4, lr=0.05)
+    again(every, index=1)
     for site, switch in again.switches().items():
         gap = fitted[site].high - fitted[site].low
         moved = torch.stack([switch.low - fitted[site].low, switch.high - fitted[site].high]).abs()
@@ -156,8 +156,8 @@ def test_levels_of_a_node_that_nothing_reads_stay(circuit: Circuit, pairs: tuple
     train, _ = pairs
     unread = dataclasses.replace(circuit, nodes={"0.mlp.act_in": [0], "final_resid": circuit.nodes["final_resid"]}, edges=[])
     fitted = fit_switches(unread, train)
-    step = SwitchStep(unread, fitted, n_steps=4, lr=0.05)
-    step(train, index=1)  # at 0 switches still are what they replace
+    step = SwitchStep(unread, fitted, train, n_steps=4, lr=0.05)
+    step(torch.arange(train.n_pairs), index=1)  # at 0 switches still are what they replace
     after = step.switches()
 
     def stay(site: str) -> bool:
