@@ -35,7 +35,7 @@ from sparse_circuits.model.taps import NO_TAPS, Taps, chain
 from sparse_circuits.tasks import PairBatch, right_margins
 from sparse_circuits.tasks.calibrate import Calibration
 
-N_INTERCHANGED = 16
+N_INTERCHANGED = 8
 """Pairs on which nodes are swapped."""
 
 
@@ -79,7 +79,7 @@ def pattern_errors(model: Transformer, batch: PairBatch, nodes: Channels, taps: 
 def interchange(model: Transformer, batch: PairBatch, nodes: Channels, taps: Taps, calibration: Calibration) -> Interchange:
     """Swap nodes between the two prompts of a pair, one at a time and all together, in the circuit and in the whole model.
 
-    On the first 16 pairs: two runs of the circuit and of the model for every node are many.
+    On the first 8 pairs: two runs of the circuit and of the model for every node are many.
     """
     batch = batch.select(torch.arange(min(N_INTERCHANGED, batch.n_pairs), device=batch.last.device))
     calibrations = (calibration, Calibration())
