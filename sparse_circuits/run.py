@@ -10,12 +10,17 @@ import shutil
 import stat
 import subprocess
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext, suppress
 from enum import Enum
 from functools import partial
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
+
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None
 
 import torch
 from safetensors import SafetensorError
@@ -176,6 +181,37 @@ def process_group() -> Iterator[None]:
         torch.distributed.barrier()  # none leaves while the first still writes
     finally:
         torch.distributed.destroy_process_group()
+
+
+@contextmanager
+def alone_in(folder: Path) -> Iterator[None]:
+    """Keep other runs out of a run folder while this process works there; its lock goes with it, however it ends.
+
+    Raises:
+        UserError: another run is at work there, or the folder cannot be written.
+    """
+    if fcntl is None or rank() > 0:
+        yield
+        return
+    with ExitStack() as stack:
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            lock = stack.enter_context(open(folder / ".lock", "w"))
+        except OSError as error:
+            raise UserError(f"Could not write {folder} ({error.strerror}): free space or choose another folder.") from error
+        if not _is_ours(lock):
+            raise UserError(f"Another run is at work in {folder}: wait for its end, or choose another run folder.")
+        yield
+
+
+def _is_ours(lock: IO[str]) -> bool:
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError:  # a file system without locks
+        return True
+    return True
 
 
 def check_run_folder(folder: Path, *, config: Any, resume: bool) -> None:

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from sparse_circuits.errors import UserError
-from sparse_circuits.run import Device, check_run_folder, choose_device, process_group, write_json
+from sparse_circuits.run import Device, alone_in, check_run_folder, choose_device, process_group, write_json
 
 
 def test_a_folder_that_cannot_be_made_is_refused(tmp_path: Path) -> None:
@@ -58,3 +58,14 @@ def test_a_run_is_resumed_with_all_that_it_recorded_and_with_what_an_earlier_ver
     for config, changed in (({"seed": 1, "dense": "there"}, "seed"), ({"seed": 0}, "dense")):
         with pytest.raises(UserError, match=rf"other settings \({changed}\)"):
             check_run_folder(tmp_path, config=config, resume=True)
+
+
+def test_one_run_at_a_time_works_in_a_folder(tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    with alone_in(folder), pytest.raises(UserError, match=r"Another run is at work in .*run: wait"), alone_in(folder):
+        pass
+    with alone_in(folder):
+        pass
+    (folder / "file").touch()
+    with pytest.raises(UserError, match=r"Could not write .*in \(Not a directory\)"), alone_in(folder / "file" / "in"):
+        pass

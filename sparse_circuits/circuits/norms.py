@@ -10,7 +10,6 @@ from contextlib import nullcontext
 from copy import copy
 from enum import Enum
 
-import torch
 from jaxtyping import Int
 from torch import Tensor
 

@@ -16,6 +16,7 @@ from sparse_circuits.model import Transformer
 from sparse_circuits.plain import to_plain
 from sparse_circuits.run import (
     Autocast,
+    alone_in,
     check_run_folder,
     choose_autocast,
     choose_backend,
@@ -114,7 +115,8 @@ def pretrain(
         with use_backend(backend):
             measures = [make(step.model, dataset.tokenizer) for make in evaluators]
             said = explanation(folder, config=settings, device=device, backend=backend)
-            _run(step, loader, validation, measures, said, config=config, folder=folder, dataset=dataset, console=console)
+            with alone_in(folder):
+                _run(step, loader, validation, measures, said, config=config, folder=folder, dataset=dataset, console=console)
         return Trained(step.model.eval().requires_grad_(False), dataset.tokenizer)
 
 

@@ -46,8 +46,11 @@ class Jsonl:
         if "loss" in metrics and step % self.every:
             return
         line = {"step": step} | {name: float(value) for name, value in metrics.items()}
-        with open(self.path, "a", encoding="utf-8") as stream:
-            stream.write(json.dumps(line) + "\n")
+        try:
+            with open(self.path, "a", encoding="utf-8") as stream:
+                stream.write(json.dumps(line) + "\n")
+        except OSError as error:
+            raise UserError(f"Could not write {self.path} ({error.strerror}): free space, then resume=true.") from error
 
     def rewind(self, step: int) -> None:
         kept = [line for line in read_metrics(self.path) if line["step"] <= step]

@@ -15,6 +15,7 @@ from sparse_circuits.errors import UserError
 from sparse_circuits.kernels.backend import Backend
 from sparse_circuits.model import Transformer
 from sparse_circuits.model.store import read_tensors
+from sparse_circuits.run import alone_in
 from sparse_circuits.sparsity import SparsityConfig, density, l0_counts, sparse_budgets
 from sparse_circuits.training.config import GradientRule, OptimizerConfig, TrainConfig
 from sparse_circuits.training.export import load_trained
@@ -154,6 +155,12 @@ def test_an_existing_run_is_not_overwritten(config: TrainConfig, folder: Path) -
         pretrain(config, folder)
     with pytest.raises(UserError, match=r"other settings \(seed\)"):
         pretrain(dataclasses.replace(config, seed=1), folder, resume=True)
+
+
+def test_a_folder_in_which_another_run_is_at_work_is_refused(config: TrainConfig, folder: Path) -> None:
+    with alone_in(folder), pytest.raises(UserError, match="Another run is at work"):
+        pretrain(config, folder)
+    assert not (folder / "run.json").exists()
 
 
 def test_a_run_is_not_resumed_on_another_corpus(config: TrainConfig, folder: Path, tmp_path: Path) -> None:

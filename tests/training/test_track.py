@@ -11,7 +11,7 @@ from rich.console import Console
 from sparse_circuits.errors import UserError
 from sparse_circuits.training.config import TrainConfig
 from sparse_circuits.training.pretrain import pretrain
-from sparse_circuits.training.track import Tracker, Wandb
+from sparse_circuits.training.track import Jsonl, Tracker, Wandb
 
 
 def said(config: TrainConfig, folder, **terminal) -> str:
@@ -55,3 +55,8 @@ def test_wandb_without_a_key_is_refused_before_the_folder_holds_a_run(
     with pytest.raises(UserError, match=r"No API key configured.* `wandb login`, or set track=wandb_offline"):
         pretrain(dataclasses.replace(config, track=Tracker.wandb), folder)
     pretrain(config, folder)
+
+
+def test_a_full_disk_is_named_with_the_way_on() -> None:
+    with pytest.raises(UserError, match=r"Could not write /dev/full \(No space left on device\): free space, then resume=true"):
+        Jsonl(Path("/dev/full"), every=1).log(1, {"loss": 1.0})

@@ -123,8 +123,8 @@ class Reruns:
 class Nearby:
     """Judges subgraphs that differ in a few pieces from one that has run.
 
-    No loss of a prompt is below 0, so that some prompts of one run can prove that it misses the target: the run of most loss for
-    its cost comes first, in every run the pairs of most loss for their length, and what the proof does not need is spared.
+    No loss of a prompt is below 0, so that some prompts of one run can prove that it misses the target: the run of most loss
+    for its cost comes first, in every run the pairs of most loss for their length, and what the proof does not need is spared.
     Without proof it is enough that a run misses the target if the other pairs lose what they lost before; a proof goes on from
     there.
     """

@@ -125,7 +125,7 @@ def test_steps_freeze_norms_always_never_or_now_and_then(
     units = node_units(model, planted_means(model), config)
     learn_mask(model, pairs, units, config=config, n_steps=20, unpruned=unpruned)
     assert least <= len(frozen) <= most and all(len(set(numbers)) == 4 for numbers in frozen)
-    assert norms is Norms.free or set(sum(frozen, [])) == set(range(8))
+    assert norms is Norms.free or set().union(*frozen) == set(range(8))
 
 
 def test_tied_nodes_have_equal_masks() -> None:
