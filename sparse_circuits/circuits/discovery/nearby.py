@@ -86,6 +86,7 @@ class Reruns:
             for of_prompts, some in zip(losses, self.chunks, strict=True)
         ]
 
+    @torch.inference_mode()
     def __call__(self, trial: Trial) -> tuple[float, ...]:
         """Run the trial until it is settled and return what the parts that have run come to."""
         site, taps = self._first_difference(trial.subgraph), self.runs[trial.run].taps_of(trial.subgraph)
