@@ -211,3 +211,22 @@ def test_masks_are_learned_on_one_thread_and_once(monkeypatch: pytest.MonkeyPatc
     assert seen == [1, 1] and torch.get_num_threads() == n_threads
     learn_side_by_side([search])
     assert seen == [1, 1]
+
+
+def test_the_unpruned_model_runs_once_for_all_masks_of_its_pairs(monkeypatch: pytest.MonkeyPatch) -> None:
+    runs: list[object] = []
+
+    class Counted(FrozenNorms):
+        def __init__(self, model: object, batch: object, **options: object) -> None:
+            runs.append(batch)
+            super().__init__(model, batch, **options)
+
+    monkeypatch.setattr(search_module, "FrozenNorms", Counted)
+    search = searches(n_steps=2, n_edge_steps=2)
+    others = [search.with_masks(dataclasses.replace(search.config, lr=lr)) for lr in (0.01, 0.02)]
+    for each in (search, *others, search.aiming(0.05)):
+        each.learn_nodes()
+    assert [batch is search.pairs.train for batch in runs] == [True]
+    nonsense = search.on(swapped(search.pairs), seed=0)
+    nonsense.learn_nodes()
+    assert len(runs) == 2 and runs[1] is nonsense.pairs.train
