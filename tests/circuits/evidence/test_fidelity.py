@@ -106,7 +106,7 @@ def test_patterns_are_those_of_the_heads_that_have_nodes(model: Transformer, bat
 
 def test_who_takes_everything_from_the_other_prompt_says_what_that_one_says(model: Transformer, batch: PairBatch) -> None:
     """On the first pairs of a batch, in which a circuit is the model itself, calibrated."""
-    calibration, first = Calibration(1.0, 0.7), batch.select(torch.arange(N_INTERCHANGED))
+    calibration, first = Calibration(1.0, 1.2), batch.select(torch.arange(N_INTERCHANGED))
     margin = answer_margins(model, first).view(2, -1)
     flips = [(each * each.flip(0) < 0).double().mean().item() for each in (margin, calibration(margin))]
     assert 0.1 < min(flips) < max(flips) < 0.9
@@ -126,7 +126,7 @@ def test_a_node_that_the_answer_does_not_depend_on_shifts_nothing() -> None:
 
 def test_nodes_swapped_one_at_a_time_in_a_circuit_with_cut_edges() -> None:
     """Against a model in which the cut weights are zero, and the biases hold what the means send over them."""
-    model, pairs, calibration = planted_model(), planted_pairs(16), Calibration(0.8, 0.3)
+    model, pairs, calibration = planted_model(), planted_pairs(N_INTERCHANGED), Calibration(0.8, 0.3)
     means = planted_means(model)
     nodes = {site: sorted({*HONEST[site], *CHEAT[site]}) for site in HONEST}
     edges = circuit_edges(model, nodes)
@@ -137,7 +137,7 @@ def test_nodes_swapped_one_at_a_time_in_a_circuit_with_cut_edges() -> None:
     for source, target, weight in cut:
         out.weight[target.channel, source.channel] = 0
         out.bias[target.channel] += weight * means.sites[source.site][source.channel]
-    swapped_rows = torch.arange(32).view(2, -1).flip(0).flatten()
+    swapped_rows = torch.arange(2 * N_INTERCHANGED).view(2, -1).flip(0).flatten()
 
     def shift(model: Transformer, node: Node, taps: dict) -> float:
         value = record(model, pairs.tokens, node.site, taps=taps, at=pairs.last)[node.site][swapped_rows]
@@ -151,7 +151,7 @@ def test_nodes_swapped_one_at_a_time_in_a_circuit_with_cut_edges() -> None:
             answer_difference(model(pairs.tokens, taps=each, at=pairs.last), pairs)
             for each in (taps, {**taps, node.site: swap})
         )
-        towards_other = torch.tensor([-1.0] * 16 + [1.0] * 16)
+        towards_other = torch.tensor([-1.0] * N_INTERCHANGED + [1.0] * N_INTERCHANGED)
         return ((after - before) * towards_other).mean().item()
 
     singles = [Node(site, channel) for site, channels in nodes.items() for channel in channels]
