@@ -46,8 +46,9 @@ def compose(verb: str, overrides: Sequence[str] = ()) -> Any:
     """Return the verb's config with the overrides of the command line, as its dataclass.
 
     Raises:
-        UserError: an unknown preset, key or value, with the nearest name; or a setting that cannot be.
+        UserError: an unknown preset, key or value, with the nearest name; a setting that cannot be; or a path without a value.
     """
+    _refuse_blanks(verb, overrides)
     register()
     with hydra.initialize_config_module(FOLDER, version_base="1.3"), _in_one_sentence(verb):
         return OmegaConf.to_object(hydra.compose(verb, overrides=list(overrides)))
@@ -65,6 +66,7 @@ def sweep(verb: str, arguments: Sequence[str], job: Callable[[Any], None]) -> No
         raise UserError(
             f"--multirun is of {', '.join(SWEPT)}, whose jobs get run folders of their own: call {verb} several times."
         )
+    _refuse_blanks(verb, arguments)
     register()
 
     def run(config: DictConfig) -> None:
@@ -87,6 +89,14 @@ def sweep(verb: str, arguments: Sequence[str], job: Callable[[Any], None]) -> No
             hydra.main(version_base="1.3", config_path=f"pkg://{FOLDER}", config_name=verb)(run)()
     except _PastHydra as stop:
         raise stop.__cause__ from None
+
+
+def _refuse_blanks(verb: str, arguments: Sequence[str]) -> None:
+    """Stop at a path without a value, as `run=$UNSET` is, which would be the folder that one stands in."""
+    for argument in arguments:
+        key, blank = argument.removesuffix("="), argument.endswith("=")
+        if blank and key in _keys(verb) and _node(verb, key)._metadata.ref_type is Path:
+            raise UserError(f"{argument} names no path: write one behind the sign, or leave the setting out.")
 
 
 class _PastHydra(BaseException):
@@ -167,9 +177,13 @@ def _key(text: str) -> str:
 
 def _entry_fields(verb: str, key: str) -> Sequence[str]:
     """Return what can be given of an entry of a list of groups; nothing of a list of plain values."""
+    return tuple(getattr(_node(verb, key)._metadata.element_type, "__dataclass_fields__", ()))
+
+
+def _node(verb: str, key: str) -> Any:
+    """Return OmegaConf's node of a setting."""
     *groups, name = key.split(".")
-    node = OmegaConf.select(OmegaConf.structured(VERBS[verb]), ".".join(groups))._get_node(name)  # one that is null, too
-    return tuple(getattr(node._metadata.element_type, "__dataclass_fields__", ()))
+    return OmegaConf.select(OmegaConf.structured(VERBS[verb]), ".".join(groups))._get_node(name)  # one that is null, too
 
 
 def _keys(verb: str) -> list[str]:

@@ -106,6 +106,8 @@ class AttackVerb:
 
     run: Path = DEFAULT_RUN
     """Run folder with the circuits; what they find goes to its attacks/."""
+    task: str | None = None
+    """One task, in the place of `tasks`."""
     tasks: list[str] = field(default_factory=lambda: ["all"])
     """Tasks whose circuits attack: names, pairs.jsonl, module:TASK, or all of the twenty that the run has a circuit of."""
     attack: AttackConfig = field(default_factory=AttackConfig)
@@ -118,6 +120,8 @@ class ExportVerb:
 
     run: Path = DEFAULT_RUN
     """Run folder with the circuits; what is written goes to its exports/."""
+    task: str | None = None
+    """One task, in the place of `tasks`."""
     tasks: list[str] = field(default_factory=lambda: ["all"])
     """Tasks whose circuits are written: names, pairs.jsonl, module:TASK, or all of the twenty that the run has a circuit of."""
     to: Format = Format.python

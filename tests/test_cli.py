@@ -58,6 +58,7 @@ def test_a_mistake_exits_with_two_and_one_sentence(
         (["train", "--multirun", "model=tyny,small"], 'no model preset "tyny" (did you mean "tiny"?)'),
         (["train", "--multirun", "l0_fraction=abc,0.1"], 'l0_fraction takes a number, not "abc"'),
         (["train", "--multirun", "foo=1,2"], 'train has no setting "foo"'),
+        (["train", "--multirun", "seed=0,1", "run="], "run= names no path"),
         (["train", "--multirun", "+foo=1,2"], 'train has no setting "foo"'),
         (["train", "--multirun", "seed=0,1", "n_tokens=1"], "below one step"),
     ],

@@ -3,6 +3,7 @@
 import json
 import random
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -11,7 +12,7 @@ from rich.console import Console
 
 from sparse_circuits import cli
 from sparse_circuits.circuits import Circuit
-from sparse_circuits.conf.verbs import ExportVerb, ReportVerb, TrainVerb
+from sparse_circuits.conf.verbs import AttackVerb, ExportVerb, ReportVerb, TrainVerb
 from sparse_circuits.errors import UserError
 from sparse_circuits.run import write_json
 from sparse_circuits.subject import circuit_path
@@ -174,3 +175,9 @@ def test_all_leaves_out_tasks_without_a_circuit_but_none_that_is_named(tmp_path:
     assert [task.name for task in tasks_with_circuit(tmp_path, ["all", "with_as"])] == ["for_while", "with_as"]
     with pytest.raises(UserError, match="holds no circuit of the twenty tasks"):
         tasks_with_circuit(tmp_path / "other", ["all"])
+
+
+@pytest.mark.parametrize(("do", "config"), [(circuits.export_circuits, ExportVerb), (circuits.attack, AttackVerb)])
+def test_one_task_stands_in_the_place_of_all(do: Callable, config: type, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"for_while\.safetensors does not exist"):
+        do(config(run=tmp_path, task="for_while"), Console())

@@ -24,7 +24,7 @@ def extract_circuits(config: ExtractVerb, console: Console) -> list[Circuit]:
     subject = subject_of(config.run, config.checkpoint)
     means = subject.means()
     circuits = []
-    for task in find_tasks([config.task] if config.task else config.tasks):
+    for task in find_tasks(_named(config)):
         path = circuit_path(subject.folder, task.name)
         try:
             if config.overwrite or not path.exists():
@@ -44,6 +44,10 @@ def extract_circuits(config: ExtractVerb, console: Console) -> list[Circuit]:
     return circuits
 
 
+def _named(config: ExtractVerb | AttackVerb | ExportVerb) -> list[str]:
+    return [config.task] if config.task else config.tasks
+
+
 def _earlier(path: Path, means: Means, console: Console) -> Circuit:
     """Load a circuit that was extracted before, and say so: its settings may be others than those asked for."""
     circuit = Circuit.load(path)
@@ -58,7 +62,7 @@ def _earlier(path: Path, means: Means, console: Console) -> Circuit:
 def attack(config: AttackVerb, console: Console) -> list[AttackReport]:
     """Attack a run's model with its circuits, and print and keep what came of it."""
     reports = []
-    for task in tasks_with_circuit(config.run, config.tasks):
+    for task in tasks_with_circuit(config.run, _named(config)):
         found = run_attack(Circuit.load(circuit_path(config.run, task.name)), task, config=config.attack)
         write_json(config.run / "attacks" / f"{task.name}.json", to_plain(found))
         console.print(attack_table(found))
@@ -71,7 +75,7 @@ def export_circuits(config: ExportVerb, console: Console) -> list[Path]:
     """Write a run's circuits in another format, and print where they are."""
     names = {Format.python: "{}.py", Format.circuit_tracer: "circuit_tracer/{}.json"}
     written = []
-    for task in tasks_with_circuit(config.run, config.tasks):
+    for task in tasks_with_circuit(config.run, _named(config)):
         path = config.run / "exports" / names.get(config.to, f"{{}}.{config.to.name}").format(task.name)
         written += export(Circuit.load(circuit_path(config.run, task.name)), config.to, path)
     written = list(dict.fromkeys(written))

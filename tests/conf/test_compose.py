@@ -59,6 +59,7 @@ def test_help_lists_presets_with_the_one_that_is_taken() -> None:
         ("train", "model.d_model=20", "does not divide d_model = 20"),
         ("train", "l0_fraction=-1", "give a share above 0"),
         ("train", "+foo=3", 'train has no setting "foo"'),
+        ("train", "run=", "run= names no path"),
         ("train", "model=3", "A preset is called by its name"),
         ("quickstart", "n_circuits=-1", "n_circuits is -1"),
         ("embed", "finetunes=[a]", "An entry of finetunes is a group of settings, not \"a\": write '{place:a}'"),
